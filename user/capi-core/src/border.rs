@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR BSD-3-Clause
+//! The border between C and Rust: results become return values and errno, and a
+//! panic becomes a failure. errno is left alone by calls that succeed.
+
+use crate::{errno, Failure};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+/// CPA_STATUS_SUCCESS of Intel's `cpa.h`.
+const SUCCESS: i32 = 0;
+/// CPA_STATUS_FAIL.
+const FAIL: i32 = -1;
+
+/// Runs the body of the exported function `call`, which returns a CpaStatus.
+pub fn status(call: &str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    match cross(call, body) {
+        Some(()) => SUCCESS,
+        None => FAIL,
+    }
+}
+
+/// Runs the body of the exported function `call`, which returns a size, 0 for a
+/// failure.
+pub fn size(call: &str, body: impl FnOnce() -> Result<usize, Failure>) -> usize {
+    cross(call, body).unwrap_or(0)
+}
+
+fn cross<T>(call: &str, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
+    let before = errno::get();
+    // Unwind safety: what the bodies share with later calls is one atomic pointer,
+    // which is always whole.
+    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        Err(Failure::new(
+            libc::EIO,
+            "an error in the library itself; please report it with the message before this one",
+        ))
+    });
+    match outcome {
+        Ok(value) => {
+            errno::set(before);
+            Some(value)
+        }
+        Err(failure) => {
+            failure.report(call);
+            errno::set(failure.errno());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn success_leaves_errno_alone() {
+        errno::set(libc::ESRCH);
+        let result = status("test", || {
+            errno::set(libc::ENOMEM);
+            Ok(())
+        });
+        assert_eq!((result, errno::get()), (0, libc::ESRCH));
+        assert_eq!(size("test", || Ok(4096)), 4096);
+    }
+
+    #[test]
+    fn failure_sets_errno() {
+        let result = status("test", || Err(Failure::new(libc::EEXIST, "mapped")));
+        assert_eq!((result, errno::get()), (-1, libc::EEXIST));
+        let result = size("test", || Err(Failure::new(libc::EOVERFLOW, "too big")));
+        assert_eq!((result, errno::get()), (0, libc::EOVERFLOW));
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let result = status("test", || panic!("this panic is part of the test"));
+        assert_eq!((result, errno::get()), (-1, libc::EIO));
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR BSD-3-Clause
+//! What the C interfaces of libqat_iommu share: the one context of the process,
+//! errno, messages, and the border that no panic crosses. Nothing here is exported
+//! to C: each API family has a crate of its own above this one, so that it is an
+//! archive member of its own in `libqat_iommu.a`, and a program that defines one of
+//! its names itself can still link the others.
+#![deny(unsafe_code)]
+
+mod border;
+mod debug;
+mod errno;
+mod failure;
+mod fork_mark;
+mod process;
+mod settings;
+mod slot;
+
+pub use border::{size, status};
+pub use failure::Failure;
+pub use process::{Process, Reach, PROCESS};
+pub use settings::Settings;

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR BSD-3-Clause
+//! The one context of the process: opened at first use, replaced after a fork and
+//! after the program has closed its descriptor.
+
+use crate::{
+    debug,
+    fork_mark::ForkMark,
+    settings::Settings,
+    slot::{Held, Opened, Slot},
+    Failure,
+};
+use qat_iommu::{Attach, Context, Mode};
+
+/// The process that the library was loaded into.
+pub static PROCESS: Process = Process::new(Settings::REAL);
+
+/// One process and its context.
+#[derive(Debug)]
+pub struct Process {
+    settings: Settings,
+    slot: Slot,
+}
+
+/// What a process can reach.
+#[derive(Debug)]
+pub enum Reach {
+    /// The module, through this context.
+    Module(&'static Context),
+    /// No module, in a virtual machine: there is nothing to do.
+    NothingToDo,
+}
+
+impl Process {
+    /// A process that finds things as `settings` says.
+    pub const fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            slot: Slot::new(),
+        }
+    }
+
+    /// What this process can reach. Mappings made through the context of a parent,
+    /// or through one whose descriptor the program has closed, are not this
+    /// context's.
+    ///
+    /// # Errors
+    ///
+    /// ENODEV on a host without the module; whatever opening the node gives; EINVAL
+    /// or ENODEV for a PF named in the environment that is not one or is not there.
+    pub fn reach(&self) -> Result<Reach, Failure> {
+        loop {
+            let held = self.slot.held();
+            if let Held::Good(opened) = held {
+                return Ok(Reach::Module(opened.context()));
+            }
+            if let Held::Closed(_) = held {
+                debug::say(
+                    "the program has closed the library's descriptor of the device, and with \
+                     it the mappings made so far; keep it open",
+                );
+            }
+            match self.open()? {
+                Some(opened) => self.slot.replace(&held, opened),
+                None => return Ok(Reach::NothingToDo),
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Option<Opened>, Failure> {
+        let context = match Context::open_node(self.settings.node) {
+            Ok(context) => context,
+            Err(error) if error.module_missing() && (self.settings.in_vm)() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(pf) = self.settings.wanted_pf()? {
+            // In a virtual machine there is no PF to choose, and nothing to do.
+            if context.info()?.mode != Mode::Vm {
+                context.attach(Attach::Pf(pf))?;
+            }
+        }
+        let mark = ForkMark::new().map_err(|errno| {
+            Failure::new(
+                errno.raw_os_error(),
+                "no memory for the library's own records; free some and try again",
+            )
+        })?;
+        Ok(Some(Opened::new(context, mark)))
+    }
+}
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;
