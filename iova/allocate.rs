@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a mapping goes whose IOVA the caller leaves open: from the top of the space downward, out
+//! of the way of RAM addresses while there is room, aligned as well as the free space allows.
+
+pub(crate) mod align;
+mod gap;
+
+use align::Alignment;
+
+use super::{
+    addr::{Address, Iova, Length},
+    layout::Layout,
+    span::Span,
+    tree::Node,
+};
+
+/// The highest IOVA that is ever chosen: 48 bits are what every QAT device can address.
+const CEILING: u64 = 0xffff_ffff_ffff;
+
+/// How many gaps that are large enough, but do not fit once aligned, are tried before only gaps are
+/// considered that fit for certain.
+const TRIES: u32 = 8;
+
+/// The same for a last search before a request is refused. A space of 4 GiB has fewer gaps of 2 MiB
+/// than this, so that there a refusal means that there is no room.
+const LAST_TRIES: u32 = 2048;
+
+/// No range of the length and alignment is free.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NoSpace;
+
+impl NoSpace {
+    /// One line for people: what was wrong and what to do about it.
+    pub(crate) const fn explain(self) -> &'static str {
+        "no free IOVA range is large enough: unmap what is not needed, or map smaller pieces"
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// How many bytes, a multiple of the page size.
+    pub(crate) length: Length,
+    /// The alignment that would be best. Given up, half by half, if the space is too fragmented.
+    pub(crate) wanted: Alignment,
+    /// The alignment that there must be.
+    pub(crate) required: Alignment,
+    /// Where 1:1 maps of RAM end: IOVAs from here up are taken first.
+    pub(crate) floor: Iova,
+}
+
+impl<T> Node<T> {
+    /// Gives another range to a node that is in no tree, such as the one that
+    /// [`Layout::allocate`] found for it.
+    pub(crate) fn set_span(&mut self, span: Span<Iova>) {
+        self.span = span;
+        self.refresh();
+    }
+}
+
+impl<T> Layout<T> {
+    /// Finds a free range; the caller records it with [`Layout::insert`] under the same lock.
+    ///
+    /// Above the floor comes before well aligned, so that 1:1 maps keep their room; the highest
+    /// range that fits comes before lower ones, so that what was freed is used again first.
+    pub(crate) fn allocate(&self, request: Request) -> Result<Span<Iova>, NoSpace> {
+        let top = self.aperture.last().min(Iova::new(CEILING));
+        let region = |bottom: Iova| {
+            let bottom = bottom.max(self.aperture.first());
+            Span::from_bounds(bottom, top).ok()
+        };
+        // Not only what is below the floor: a range may also lie across it.
+        let whole = region(self.aperture.first()).ok_or(NoSpace)?;
+        let last_search = || self.highest_free(whole, request.length, request.required, LAST_TRIES);
+        region(request.floor)
+            .and_then(|above| self.allocate_in(above, request))
+            .or_else(|| self.allocate_in(whole, request))
+            .or_else(last_search)
+            .and_then(|first| Span::new(first, request.length).ok())
+            .ok_or(NoSpace)
+    }
+
+    /// Finds a free range in `region`, as well aligned as can be.
+    fn allocate_in(&self, region: Span<Iova>, request: Request) -> Option<Iova> {
+        let mut align = request.wanted;
+        while align > request.required {
+            let found = self.highest_free(region, request.length, align, TRIES);
+            if found.is_some() {
+                return found;
+            }
+            align = align.half();
+        }
+        self.highest_free(region, request.length, request.required, TRIES)
+    }
+
+    /// The highest free range between the reserved ones in `region`.
+    fn highest_free(
+        &self,
+        region: Span<Iova>,
+        length: Length,
+        align: Alignment,
+        mut tries: u32,
+    ) -> Option<Iova> {
+        let mut last = region.last();
+        for reserved in self.reserved.iter().rev() {
+            let window = reserved
+                .last()
+                .checked_add(1)
+                .and_then(|first| Span::from_bounds(first.max(region.first()), last).ok());
+            let found =
+                window.and_then(|window| self.live.highest_gap(window, length, align, &mut tries));
+            if found.is_some() {
+                return found;
+            }
+            last = last.min(below(reserved.first(), 1)?);
+        }
+        let window = Span::from_bounds(region.first(), last).ok()?;
+        self.live.highest_gap(window, length, align, &mut tries)
+    }
+}
+
+/// The address `bytes` further down, if there is one.
+fn below(address: Iova, bytes: u64) -> Option<Iova> {
+    address.raw().checked_sub(bytes).map(Iova::new)
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `Layout`, what may be mapped where in one IOVA space: the aperture, the reserved ranges and the
+//! live mappings. It judges and records; programming the IOMMU is its caller's.
+
+use super::{
+    addr::{Iova, PAGE},
+    error::Error,
+    reserved::Reserved,
+    span::Span,
+    tree::{Node, Tree},
+};
+use crate::boxed::Box;
+
+/// The layout of one space, with a payload `T` for every live mapping.
+pub(crate) struct Layout<T> {
+    /// The aperture while no PF narrows it.
+    widest: Span<Iova>,
+    pub(super) aperture: Span<Iova>,
+    pub(super) reserved: Reserved,
+    pub(super) live: Tree<T>,
+}
+
+/// A mapping that was not recorded: why, and the node, so that the caller can let go of it after it
+/// has let go of its lock.
+pub(crate) struct Refused<T> {
+    /// Why.
+    pub(crate) error: Error,
+    /// What the caller had brought.
+    pub(crate) node: Box<Node<T>>,
+}
+
+/// Why a PF's rules cannot be taken on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Conflict {
+    /// The PF's aperture and the space's have no address in common.
+    NoAperture,
+    /// There are too many reserved ranges to keep.
+    TooManyReserved,
+    /// A live mapping would not be inside the aperture.
+    OutsideAperture {
+        /// The live mapping.
+        live: Span<Iova>,
+        /// What would remain of the aperture.
+        aperture: Span<Iova>,
+    },
+    /// A live mapping would touch a reserved range.
+    Reserved {
+        /// The live mapping.
+        live: Span<Iova>,
+        /// The PF's reserved range.
+        reserved: Span<Iova>,
+    },
+}
+
+impl<T> Layout<T> {
+    /// The layout of an empty space in which all of `widest` may be mapped, but the page at 0.
+    pub(crate) fn new(widest: Span<Iova>) -> Self {
+        Self {
+            widest,
+            aperture: widest,
+            reserved: Reserved::new(),
+            live: Tree::new(),
+        }
+    }
+
+    /// The range that mappings must be inside.
+    pub(crate) const fn aperture(&self) -> Span<Iova> {
+        self.aperture
+    }
+
+    /// The ranges that mappings must not touch.
+    pub(crate) const fn reserved(&self) -> &Reserved {
+        &self.reserved
+    }
+
+    /// The live mappings.
+    pub(crate) const fn live(&self) -> &Tree<T> {
+        &self.live
+    }
+
+    /// The payload of the live mapping that `address` is in, to change it.
+    pub(crate) fn get_mut(&mut self, address: Iova) -> Option<&mut T> {
+        self.live.get_mut(address)
+    }
+
+    /// Whether a mapping could be recorded at `span`. The first of these that holds is the answer:
+    /// [`Error::Misaligned`], [`Error::OutsideAperture`], [`Error::Reserved`], [`Error::Overlap`].
+    pub(crate) fn check_fixed(&self, span: Span<Iova>) -> Result<(), Error> {
+        self.check_rules(span)?;
+        if self.live.overlaps(span) {
+            return Err(Error::Overlap);
+        }
+        Ok(())
+    }
+
+    /// Records a mapping, after the same checks as [`Self::check_fixed`]. If it is refused, nothing
+    /// has changed.
+    pub(crate) fn insert(&mut self, node: Box<Node<T>>) -> Result<(), Refused<T>> {
+        if let Err(error) = self.check_rules(node.span()) {
+            return Err(Refused { error, node });
+        }
+        self.live.insert(node).map_err(|node| Refused {
+            error: Error::Overlap,
+            node,
+        })
+    }
+
+    /// Forgets the mapping that is exactly `span`; [`Error::NotFound`], and no change, if there is
+    /// none.
+    pub(crate) fn remove_exact(&mut self, span: Span<Iova>) -> Result<Box<Node<T>>, Error> {
+        self.live.remove(span)
+    }
+
+    /// Forgets the lowest mapping.
+    pub(crate) fn pop_first(&mut self) -> Option<Box<Node<T>>> {
+        self.live.pop_first()
+    }
+
+    /// Takes on the rules of a joining PF besides those that hold already: only what is in every
+    /// aperture and in no reserved range may be mapped. Refused, without a change, if a live mapping
+    /// would break them.
+    pub(crate) fn restrict(
+        &mut self,
+        aperture: Span<Iova>,
+        reserved: &[Span<Iova>],
+    ) -> Result<(), Conflict> {
+        let aperture = self
+            .aperture
+            .intersect(aperture)
+            .ok_or(Conflict::NoAperture)?;
+        // Live mappings do not overlap, so if the lowest and the highest are inside, all are.
+        for node in [self.live.first(), self.live.last()].into_iter().flatten() {
+            let live = node.span();
+            if !aperture.contains_span(live) {
+                return Err(Conflict::OutsideAperture { live, aperture });
+            }
+        }
+        let mut all = self.reserved.clone();
+        for &reserved in reserved {
+            if let Some(node) = self.live.overlapping(reserved) {
+                let live = node.span();
+                return Err(Conflict::Reserved { live, reserved });
+            }
+            all.add(reserved).map_err(|_| Conflict::TooManyReserved)?;
+        }
+        self.aperture = aperture;
+        self.reserved = all;
+        Ok(())
+    }
+
+    /// Forgets the rules of all PFs, for when PFs leave: those that stay are taken on again with
+    /// [`Self::restrict`]. The live mappings remain.
+    pub(crate) fn reset_rules(&mut self) {
+        self.aperture = self.widest;
+        self.reserved = Reserved::new();
+    }
+
+    /// Changes the aperture that holds while no PF narrows it: the space got another domain. The
+    /// rules of PFs are forgotten as by [`Self::reset_rules`].
+    pub(crate) fn set_widest(&mut self, widest: Span<Iova>) {
+        self.widest = widest;
+        self.reset_rules();
+    }
+
+    fn check_rules(&self, span: Span<Iova>) -> Result<(), Error> {
+        if !span.is_aligned(PAGE) {
+            return Err(Error::Misaligned);
+        }
+        if !self.aperture.contains_span(span) {
+            return Err(Error::OutsideAperture);
+        }
+        if self.reserved.overlapping(span).is_some() {
+            return Err(Error::Reserved);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tests, and what they share.
+
+mod arithmetic;
+mod gaps;
+mod layout;
+mod reserved;
+mod scale;
+mod tree;
+
+use crate::{
+    boxed::Box,
+    iova::{
+        addr::{Address, Iova, Length, PAGE},
+        allocate::align::Alignment,
+        span::Span,
+        tree::Node,
+    },
+};
+
+fn span<A: Address>(first: u64, last: u64) -> Span<A> {
+    Span::from_bounds(A::new(first), A::new(last)).unwrap()
+}
+
+/// `count` pages from page number `first` on.
+fn pages<A: Address>(first: u64, count: u64) -> Span<A> {
+    Span::new(A::new(first * PAGE), length(count * PAGE)).unwrap()
+}
+
+fn length(bytes: u64) -> Length {
+    Length::new(bytes).unwrap()
+}
+
+fn align(bytes: u64) -> Alignment {
+    Alignment::new(bytes).unwrap()
+}
+
+fn node<T>(span: Span<Iova>, value: T) -> Box<Node<T>> {
+    Box::new(Node::new(span, value))
+}

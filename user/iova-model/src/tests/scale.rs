@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hundreds of thousands of mappings: what every operation looks at grows with the logarithm of
+//! their number and no faster.
+
+use super::{align, length, node, pages, span};
+use crate::{
+    boxed::count,
+    iova::{
+        addr::{Address, Iova, PAGE},
+        allocate::{align::Alignment, Request},
+        audit,
+        layout::Layout,
+        span::Span,
+        tree::{Node, Tree},
+    },
+};
+
+const MANY: u64 = 300_000;
+const TOP: u64 = 1 << 48;
+/// More looks than any operation may take.
+const ENDLESS: u64 = 500;
+
+fn most_levels(nodes: usize) -> f64 {
+    1.4405 * (nodes as f64 + 2.0).log2()
+}
+
+/// The numbers below `count` in some order.
+fn shuffled(count: u64) -> Vec<u64> {
+    let mut order: Vec<_> = (0..count).collect();
+    fastrand::Rng::with_seed(7).shuffle(&mut order);
+    order
+}
+
+fn tree_of(order: &[u64]) -> Tree<u64> {
+    let mut tree = Tree::new();
+    for &at in order {
+        assert!(tree.insert(node(pages(2 * at + 1, 1), at)).is_ok());
+    }
+    tree
+}
+
+/// The largest number of looks at nodes of each operation, over a sample of keys.
+fn worst_looks(count: u64) -> [u64; 6] {
+    let mut tree = tree_of(&shuffled(count));
+    let mut worst = [0; 6];
+    let mut saw = |what: usize, looks: u64| {
+        // At once, rather than after hours of linear searches.
+        assert!(looks < ENDLESS, "{what}: {looks}");
+        worst[what] = worst[what].max(looks);
+    };
+    for at in (0..count).step_by(97) {
+        let at_span: Span<Iova> = pages(2 * at + 1, 1);
+        saw(0, count::during(|| tree.get(at_span.first()).is_some()).0);
+        saw(1, count::during(|| tree.next(at_span.first()).is_some()).0);
+        // No room in this window, but above and below it wherever one looks.
+        let gap = || tree.highest_gap(at_span, length(PAGE), Alignment::PAGE, &mut 0);
+        let (looks, found) = count::during(gap);
+        assert_eq!(found, None);
+        saw(5, looks);
+        let (looks, removed) = count::during(|| tree.remove(at_span));
+        saw(2, looks);
+        let removed = removed.ok().unwrap();
+        // The one gap of three pages.
+        let gap = || tree.highest_gap(span(0, TOP - 1), length(3 * PAGE), Alignment::PAGE, &mut 0);
+        assert_eq!(gap().map(Iova::raw), Some(TOP - 3 * PAGE));
+        let inside = span(0, (2 * count - 1) * PAGE);
+        let gap = || tree.highest_gap(inside, length(3 * PAGE), Alignment::PAGE, &mut 0);
+        let (looks, found) = count::during(gap);
+        if at != 0 && at != count - 1 {
+            assert_eq!(found, Some(pages::<Iova>(2 * at, 3).first()));
+        }
+        saw(3, looks);
+        let (looks, inserted) = count::during(|| tree.insert(removed));
+        assert!(inserted.is_ok());
+        saw(4, looks);
+    }
+    worst
+}
+
+#[test]
+fn looks_grow_with_the_logarithm() {
+    let [few, many] = [1_000, 256_000].map(worst_looks);
+    println!(
+        "looks of get, next, remove, gap, insert, no gap: {few:?} of 1,000; {many:?} of 256,000"
+    );
+    // 256 times as many mappings are 8 doublings: at most 8 * 1.44 levels more.
+    for (few, many) in few.into_iter().zip(many) {
+        assert!(many <= few * 2, "{few} -> {many}");
+    }
+    let levels = most_levels(256_000) as u64;
+    assert!(many[0] <= levels && many[1] <= levels, "{many:?}");
+    // Two children are looked at besides the node on the way back up, and rotations.
+    assert!(many[2] <= 12 * levels && many[4] <= 12 * levels, "{many:?}");
+    assert!(many[3] <= 4 * levels && many[5] <= 8 * levels, "{many:?}");
+}
+
+#[test]
+fn height_is_bounded_in_every_order() {
+    let up: Vec<_> = (0..MANY).collect();
+    let down: Vec<_> = (0..MANY).rev().collect();
+    for order in [up, down, shuffled(MANY)] {
+        let seen = audit::tree(&tree_of(&order));
+        assert_eq!(seen.spans.len(), order.len());
+        assert!(f64::from(seen.height) <= most_levels(order.len()));
+    }
+}
+
+#[test]
+fn three_hundred_thousand_allocations() {
+    let mut layout: Layout<u64> = Layout::new(span(0, TOP - 1));
+    let page = Request {
+        length: length(PAGE),
+        wanted: Alignment::PAGE,
+        required: Alignment::PAGE,
+        floor: Iova::new(1 << 40),
+    };
+    let take = |layout: &mut Layout<u64>| {
+        let found = layout.allocate(page).unwrap();
+        assert!(layout.insert(node(found, 0)).is_ok());
+        found
+    };
+    let mut worst = 0;
+    let mut total = 0;
+    let mut looks_of = |work: &mut dyn FnMut()| {
+        let (looks, ()) = count::during(work);
+        worst = worst.max(looks);
+        total += looks;
+    };
+    for at in 1..=MANY {
+        looks_of(&mut || assert_eq!(take(&mut layout), pages(TOP / PAGE - at, 1)));
+    }
+    let mut rng = fastrand::Rng::with_seed(11);
+    for _ in 0..MANY {
+        let freed = pages(TOP / PAGE - rng.u64(1..=MANY), 1);
+        looks_of(&mut || assert!(layout.remove_exact(freed).is_ok()));
+        looks_of(&mut || assert_eq!(take(&mut layout), freed));
+    }
+    println!(
+        "at most {worst}, on average {} looks per operation",
+        total / (3 * MANY)
+    );
+    assert!(worst < ENDLESS, "{worst}");
+    audit::tree(layout.live());
+    for at in shuffled(MANY) {
+        let freed = pages(TOP / PAGE - 1 - at, 1);
+        assert!(layout.remove_exact(freed).is_ok());
+    }
+    assert_eq!(layout.live().len(), 0);
+}
+
+#[test]
+fn adverse_alignment_costs_a_bounded_number_of_looks() {
+    // 2 MiB aligned single pages: every gap is large enough for a page, none is aligned.
+    let mut layout: Layout<u64> = Layout::new(span(0, TOP - 1));
+    let huge = Request {
+        length: length(PAGE),
+        wanted: align(2 << 20),
+        required: align(2 << 20),
+        floor: Iova::new(0),
+    };
+    let mut worst = 0;
+    for at in 1..=100_000 {
+        let (looks, found) = count::during(|| layout.allocate(huge));
+        assert_eq!(found, Ok(pages(TOP / PAGE - 512 * at, 1)));
+        assert!(looks < ENDLESS, "{looks}");
+        worst = worst.max(looks);
+        assert!(layout.insert(node(found.unwrap(), at)).is_ok());
+    }
+    println!("at most {worst} looks");
+    let first = layout.live().first().map(Node::span);
+    assert_eq!(first, Some(pages(TOP / PAGE - 512 * 100_000, 1)));
+}
