@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! IOMMU domains: the only file that calls `iommu_map` and its kin. Owns the private domain of
+//! the owned space; the default domain of a shared PF is borrowed from the DMA API.
+//!
+//! Locks: none of its own. A caller holds the lock of the space, so that no two calls touch one
+//! range at once; the IOMMU drivers' locks nest inside.
+
+use super::ffi;
+use crate::iova::{
+    addr::{
+        Address,
+        Iova,
+        Phys,
+        PAGE, //
+    },
+    pages::PageSizes,
+    span::Span, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    error::{
+        code::EOVERFLOW,
+        from_err_ptr,
+        to_result, //
+    },
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What a PF may do with a mapping, and how the IOMMU is to reach the memory.
+///
+/// # Invariants
+///
+/// Reading or writing is allowed: the kernel warns about a mapping without either.
+#[derive(Clone, Copy)]
+pub(crate) struct Access(c_int);
+
+impl Access {
+    /// Permissions for RAM; `None` without any.
+    pub(crate) fn new(read: bool, write: bool) -> Option<Self> {
+        let mut prot = 0;
+        if read {
+            prot |= bindings::IOMMU_READ;
+        }
+        if write {
+            prot |= bindings::IOMMU_WRITE;
+        }
+        // INVARIANT: At least one bit is set.
+        (prot != 0).then(|| Self((prot | bindings::IOMMU_CACHE) as c_int))
+    }
+
+    /// The same for device memory.
+    pub(crate) fn mmio(self) -> Self {
+        let cache = bindings::IOMMU_CACHE as c_int;
+        // INVARIANT: Read and write stay as they are.
+        Self(self.0 & !cache | bindings::IOMMU_MMIO as c_int)
+    }
+}
+
+/// How much is mapped or unmapped without letting others run. A multiple of every IOMMU page size
+/// in use, so that a piece never ends inside a large page.
+const PIECE: u64 = 1 << 30;
+
+/// A range of IOVAs, cut into pieces that end at multiples of [`PIECE`].
+fn pieces(span: Span<Iova>) -> impl Iterator<Item = Span<Iova>> {
+    let mut rest = Some(span);
+    core::iter::from_fn(move || {
+        let span = rest?;
+        let end = Iova::new(span.first().raw() | (PIECE - 1));
+        let piece = Span::from_bounds(span.first(), end.min(span.last())).ok()?;
+        rest = piece
+            .last()
+            .checked_add(1)
+            .and_then(|next| Span::from_bounds(next, span.last()).ok());
+        Some(piece)
+    })
+}
+
+/// Address and size of a piece as the kernel's functions take them.
+fn start_and_size(piece: Span<Iova>) -> Result<(usize, usize)> {
+    let start = usize::try_from(piece.first().raw()).map_err(|_| EOVERFLOW)?;
+    let length = piece.length().ok_or(EOVERFLOW)?;
+    let size = usize::try_from(length.get()).map_err(|_| EOVERFLOW)?;
+    Ok((start, size))
+}
+
+/// All IOVAs that there are.
+pub(crate) fn everything() -> Span<Iova> {
+    Span::between(Iova::MIN, Iova::MAX)
+}
+
+/// A domain that translates.
+///
+/// # Invariants
+///
+/// The pointer is that of a paging domain, valid for the life of the value.
+struct Paging(NonNull<bindings::iommu_domain>);
+
+// SAFETY: The IOMMU API may be called from any thread; concurrent calls on disjoint ranges are
+// allowed, and the space's lock keeps those on one range apart.
+unsafe impl Send for Paging {}
+// SAFETY: As above.
+unsafe impl Sync for Paging {}
+
+impl Paging {
+    fn raw(&self) -> &bindings::iommu_domain {
+        // SAFETY: Valid by the type invariant; what is read of it does not change.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The addresses that the domain can translate.
+    fn aperture(&self) -> Result<Span<Iova>> {
+        let geometry = &self.raw().geometry;
+        Span::from_bounds(
+            Iova::new(geometry.aperture_start),
+            Iova::new(geometry.aperture_end),
+        )
+        .map_err(|_| EINVAL)
+    }
+
+    fn page_sizes(&self) -> Result<PageSizes> {
+        let bitmap = u64::try_from(self.raw().pgsize_bitmap).map_err(|_| EINVAL)?;
+        PageSizes::new(bitmap).ok_or(EINVAL)
+    }
+
+    /// Whether mapping over an address that is in use gives an error. (The IOMMU drivers without
+    /// the generic page table may succeed and change nothing.)
+    fn tells_collision(&self) -> bool {
+        self.raw().is_iommupt
+    }
+
+    /// Maps `span` to `phys` and what follows it, or nothing.
+    fn map(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
+        let mut done = None;
+        for piece in pieces(span) {
+            let result = self.map_piece(span, piece, phys, access).and_then(|()| {
+                done = Some(Span::from_bounds(span.first(), piece.last()).map_err(|_| EINVAL)?);
+                if piece.last() < span.last() && ffi::pause() {
+                    return Err(EINTR);
+                }
+                Ok(())
+            });
+            if let Err(err) = result {
+                let undone = done.map_or(Ok(()), |done| self.unmap(done));
+                return Err(MapError {
+                    err,
+                    undone: undone.is_ok(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn map_piece(
+        &self,
+        span: Span<Iova>,
+        piece: Span<Iova>,
+        phys: Phys,
+        access: Access,
+    ) -> Result<()> {
+        let offset = piece.first().raw() - span.first().raw();
+        let phys = phys.checked_add(offset).ok_or(EOVERFLOW)?;
+        let (start, size) = start_and_size(piece)?;
+        // SAFETY: The domain is a paging domain by the type invariant, and `access` has a
+        // permission by its own.
+        to_result(unsafe {
+            bindings::iommu_map(
+                self.0.as_ptr(),
+                start,
+                phys.raw(),
+                size,
+                access.0,
+                bindings::GFP_KERNEL_ACCOUNT,
+            )
+        })
+    }
+
+    /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
+    fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
+        for piece in pieces(span) {
+            let (start, size) = start_and_size(piece).map_err(|_| Poisoned)?;
+            // SAFETY: The domain is a paging domain by the type invariant.
+            let removed = unsafe { bindings::iommu_unmap(self.0.as_ptr(), start, size) };
+            if removed != size {
+                pr_err!(
+                    "the IOMMU removed {removed:#x} bytes of {piece:?}, not {size:#x}; the range stays out of use and its memory referenced\n"
+                );
+                return Err(Poisoned);
+            }
+            if piece.last() < span.last() {
+                ffi::pause();
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops every cached translation of the domain.
+    fn flush(&self) {
+        // SAFETY: The domain is a paging domain by the type invariant.
+        unsafe { ffi::qat_iommu_flush_domain(self.0.as_ptr()) };
+    }
+}
+
+/// The IOMMU did not remove exactly what it was asked to: what the range reaches is not known.
+pub(crate) struct Poisoned;
+
+/// A map that failed.
+pub(crate) struct MapError {
+    /// Why.
+    pub(crate) err: Error,
+    /// Whether nothing of it is left; if not, the range is poisoned.
+    pub(crate) undone: bool,
+}
+
+/// A private domain.
+///
+/// # Invariants
+///
+/// The domain was allocated here, and no group is attached to it when the last reference goes:
+/// each [`super::group::Attached`] holds one.
+pub(crate) struct PrivateDomain(Paging);
+
+impl PrivateDomain {
+    /// Allocates a domain for the IOMMU of `dev`.
+    pub(crate) fn new(dev: &pci::Device) -> Result<Arc<Self>> {
+        // SAFETY: `dev` is bound to this module's driver while it is probed.
+        let raw = from_err_ptr(unsafe {
+            bindings::iommu_paging_domain_alloc_flags(super::pf::device_ptr(dev), 0)
+        })?;
+        // INVARIANT: Freshly allocated and paging.
+        let domain = Self(Paging(NonNull::new(raw).ok_or(ENOMEM)?));
+        Ok(Arc::new(domain, GFP_KERNEL)?)
+    }
+
+    /// The domain as the kernel's functions take it.
+    pub(super) fn as_ptr(&self) -> *mut bindings::iommu_domain {
+        self.0 .0.as_ptr()
+    }
+}
+
+impl Drop for PrivateDomain {
+    fn drop(&mut self) {
+        // SAFETY: Allocated by `new`; nothing is attached by the type invariant. Mappings that are
+        // left are those the IOMMU failed to remove; they go with the page table.
+        unsafe { bindings::iommu_domain_free(self.as_ptr()) };
+    }
+}
+
+/// What stands behind the IOVAs of a space.
+pub(crate) enum Backing {
+    /// A domain of our own.
+    Private(Arc<PrivateDomain>),
+    /// The default domain of a PF that its own driver holds.
+    Shared(SharedDomain),
+    /// Nothing: addresses go out as they are.
+    Untranslated,
+}
+
+/// The default domain of a PF that its own driver holds.
+///
+/// # Invariants
+///
+/// The driver is bound for as long as this lives, and a bound driver keeps the group in its
+/// default domain: the space drops this before the driver's unbind goes on.
+pub(crate) struct SharedDomain(Paging);
+
+impl Backing {
+    /// The backing of a PF that its own driver holds: its default domain, if that translates.
+    ///
+    /// # Safety
+    ///
+    /// The device lock is held and a driver that uses the DMA API is bound. The value is dropped
+    /// before that driver is unbound.
+    pub(super) unsafe fn of_bound(dev: &pci::Device) -> Self {
+        // SAFETY: A bound driver keeps the answer stable.
+        let raw = unsafe { bindings::iommu_get_domain_for_dev(super::pf::device_ptr(dev)) };
+        let Some(raw) = NonNull::new(raw) else {
+            return Backing::Untranslated;
+        };
+        // SAFETY: The default domain lives as long as the group, which the bound device keeps.
+        let kind = unsafe { raw.as_ref() }.type_;
+        if kind & bindings::__IOMMU_DOMAIN_PAGING == 0 {
+            return Backing::Untranslated;
+        }
+        // INVARIANT: It is a paging domain; its lifetime follows from the contract above.
+        Backing::Shared(SharedDomain(Paging(raw)))
+    }
+
+    fn paging(&self) -> Option<&Paging> {
+        match self {
+            Backing::Private(domain) => Some(&domain.0),
+            Backing::Shared(domain) => Some(&domain.0),
+            Backing::Untranslated => None,
+        }
+    }
+
+    /// Whether addresses are translated.
+    pub(crate) fn translates(&self) -> bool {
+        self.paging().is_some()
+    }
+
+    /// Whether the DMA API uses the domain too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Backing::Shared(_))
+    }
+
+    /// Whether mapping over an address that is in use gives an error.
+    pub(crate) fn tells_collision(&self) -> bool {
+        self.paging().is_none_or(Paging::tells_collision)
+    }
+
+    /// The addresses that can be translated.
+    pub(crate) fn aperture(&self) -> Result<Span<Iova>> {
+        self.paging().map_or(Ok(everything()), Paging::aperture)
+    }
+
+    /// The page sizes that can be mapped.
+    pub(crate) fn page_sizes(&self) -> Result<PageSizes> {
+        match self.paging() {
+            Some(paging) => paging.page_sizes(),
+            None => PageSizes::new(PAGE).ok_or(EINVAL),
+        }
+    }
+
+    /// Maps `span` to `phys` and what follows it, or nothing.
+    ///
+    /// In a shared domain the IOTLB is flushed as well: the DMA API may have removed an entry for
+    /// one of these addresses a moment ago and flush it later.
+    pub(crate) fn map(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
+        let Some(paging) = self.paging() else {
+            return Ok(());
+        };
+        paging.map(span, phys, access)?;
+        if self.is_shared() {
+            paging.flush();
+        }
+        Ok(())
+    }
+
+    /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
+    pub(crate) fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
+        self.paging().map_or(Ok(()), |paging| paging.unmap(span))
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the module's C files offer (`remap/glue.h`), behind safe functions where that is
+//! possible. Owns no state and takes no lock.
+
+use crate::iova::addr::{
+    Address,
+    Phys, //
+};
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*, //
+};
+
+/// `struct qat_iommu_params`.
+#[repr(C)]
+pub(crate) struct RawParams {
+    ids: *const c_char,
+    shared_fixed: *const c_char,
+    phys: *const c_char,
+    virt: *const c_char,
+}
+
+extern "C" {
+    fn qat_iommu_get_params(params: *mut RawParams);
+    fn qat_iommu_hypervisor() -> bool;
+    fn qat_iommu_phys_last() -> u64;
+    fn qat_iommu_table_pages() -> u64;
+    fn qat_iommu_pause() -> bool;
+    pub(super) fn qat_iommu_pci_segment(pdev: *mut bindings::pci_dev) -> u32;
+    fn qat_iommu_page_get(pfn: u64) -> bool;
+    fn qat_iommu_page_put(pfn: u64);
+    fn qat_iommu_module_get();
+    fn qat_iommu_module_put();
+    fn qat_iommu_log_refusal(
+        call: *const c_char,
+        phys: u64,
+        iova: u64,
+        size: u64,
+        err: c_int,
+        why: *const u8,
+        why_length: c_int,
+    );
+    fn qat_iommu_pf_driver_register() -> c_int;
+    fn qat_iommu_pf_driver_unregister();
+    fn qat_iommu_pf_watch_start() -> c_int;
+    fn qat_iommu_pf_watch_stop();
+    pub(super) fn qat_iommu_flush_domain(domain: *mut bindings::iommu_domain);
+}
+
+/// The module parameters as given.
+pub(crate) struct Params {
+    pub(crate) ids: &'static CStr,
+    pub(crate) shared_fixed: &'static CStr,
+    pub(crate) phys: &'static CStr,
+    pub(crate) virt: &'static CStr,
+}
+
+/// Reads the module parameters. They cannot change while the module is loaded (mode 0444).
+pub(crate) fn params() -> Params {
+    let mut raw = RawParams {
+        ids: core::ptr::null(),
+        shared_fixed: core::ptr::null(),
+        phys: core::ptr::null(),
+        virt: core::ptr::null(),
+    };
+    // SAFETY: The function fills every field of the structure it is given.
+    unsafe { qat_iommu_get_params(&mut raw) };
+
+    // SAFETY: A charp parameter is never NULL here (each has a default) and points to a
+    // NUL-terminated string that lives as long as the module, for it cannot be written to.
+    let text = |s: *const c_char| unsafe { CStr::from_char_ptr(s) };
+    Params {
+        ids: text(raw.ids),
+        shared_fixed: text(raw.shared_fixed),
+        phys: text(raw.phys),
+        virt: text(raw.virt),
+    }
+}
+
+/// Whether the processor says that this kernel runs under a hypervisor.
+pub(crate) fn hypervisor() -> bool {
+    // SAFETY: Reads a processor feature bit.
+    unsafe { qat_iommu_hypervisor() }
+}
+
+/// The last physical address that this processor can have.
+pub(crate) fn phys_last() -> Phys {
+    // SAFETY: Reads a processor property.
+    Phys::new(unsafe { qat_iommu_phys_last() })
+}
+
+/// Pages in the page tables of all IOMMUs of this host.
+pub(crate) fn table_pages() -> u64 {
+    // SAFETY: Reads a counter.
+    unsafe { qat_iommu_table_pages() }
+}
+
+/// Lets others run; `true` if the caller is being killed and had better stop. May sleep.
+pub(crate) fn pause() -> bool {
+    // SAFETY: Every caller is in process context and holds sleeping locks at most.
+    unsafe { qat_iommu_pause() }
+}
+
+/// References the page of RAM with this number, if that is possible.
+///
+/// The caller owes one [`page_put`] for each `true`.
+pub(super) fn page_get(pfn: u64) -> bool {
+    // SAFETY: The function checks that there is such a page.
+    unsafe { qat_iommu_page_get(pfn) }
+}
+
+/// Gives back a reference.
+///
+/// # Safety
+///
+/// The caller owns a reference that [`page_get`] took on the same page.
+pub(super) unsafe fn page_put(pfn: u64) {
+    // SAFETY: By the contract of this function.
+    unsafe { qat_iommu_page_put(pfn) }
+}
+
+/// Keeps the module loaded for as long as it lives; held by what a kernel client owns.
+pub(crate) struct ModuleHold(());
+
+impl ModuleHold {
+    /// Takes a hold. The caller must itself run while the module cannot go away: a kernel client
+    /// that uses its symbols holds it.
+    pub(crate) fn take() -> Self {
+        // SAFETY: The module is live, see above.
+        unsafe { qat_iommu_module_get() };
+        Self(())
+    }
+}
+
+impl Drop for ModuleHold {
+    fn drop(&mut self) {
+        // SAFETY: Gives back the hold that `take` took. The last ones to drop a hold are callers
+        // that run with another one: a client through its symbols, a context through its file.
+        unsafe { qat_iommu_module_put() };
+    }
+}
+
+/// Tells, at debug level, why a call was refused.
+pub(crate) fn log_refusal(call: &CStr, phys: u64, iova: u64, size: u64, err: Error, why: &str) {
+    let why_length = c_int::try_from(why.len()).unwrap_or(0);
+    // SAFETY: `call` is NUL-terminated, `why` has the length given; both outlive the call.
+    unsafe {
+        qat_iommu_log_refusal(
+            call.as_char_ptr(),
+            phys,
+            iova,
+            size,
+            err.to_errno(),
+            why.as_ptr(),
+            why_length,
+        )
+    };
+}
+
+/// The registered PCI driver; PFs can be bound to it while this lives.
+pub(crate) struct PfDriver(());
+
+impl PfDriver {
+    /// Registers the driver.
+    pub(crate) fn register() -> Result<Self> {
+        // SAFETY: Registered at most once: the module's init is the only caller.
+        to_result(unsafe { qat_iommu_pf_driver_register() })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for PfDriver {
+    fn drop(&mut self) {
+        // SAFETY: It was registered. Its remove has run for every bound PF when this returns.
+        unsafe { qat_iommu_pf_driver_unregister() };
+    }
+}
+
+/// The watch over PFs that other drivers hold.
+pub(crate) struct PfWatch(());
+
+impl PfWatch {
+    /// Starts the watch; PFs that are bound already are reported before this returns.
+    pub(crate) fn start() -> Result<Self> {
+        // SAFETY: Started at most once: the module's init is the only caller.
+        to_result(unsafe { qat_iommu_pf_watch_start() })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for PfWatch {
+    fn drop(&mut self) {
+        // SAFETY: It was started. No callback runs any more when this returns.
+        unsafe { qat_iommu_pf_watch_stop() };
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The spaces of this host: the owned one and one for each shared PF, and how PFs come to them and
+//! leave. The one global state of the module.
+//!
+//! Lock order: device lock, then `HOST`, then the lock of a space. `HOST` is held over a whole
+//! classic call, so that no PF comes or goes between the first space and the last.
+
+use super::{
+    config::config,
+    group::{
+        ClaimError,
+        Claimed, //
+    },
+    pf::{
+        self,
+        PciAddress, //
+    },
+    space::{
+        JoinError,
+        Space, //
+    }, //
+};
+use crate::iova::addr::PAGE;
+use kernel::{
+    pci,
+    prelude::*,
+    sync::{
+        global_lock,
+        Arc, //
+    }, //
+};
+
+global_lock! {
+    // SAFETY: `init` initialises it in the module's init, before anything can call in.
+    pub(crate) unsafe(uninit) static HOST: Mutex<Host> = Host {
+        spaces: KVec::new(),
+        generation: 0,
+        last_id: 0,
+    };
+}
+
+/// The spaces of this host.
+///
+/// # Invariants
+///
+/// At most one space is the owned one. A space that has ended is not listed.
+pub(crate) struct Host {
+    spaces: KVec<Arc<Space>>,
+    /// Grows with every PF that comes or goes.
+    pub(crate) generation: u64,
+    last_id: u64,
+}
+
+/// Prepares the lock. For the module's init, before anything else.
+pub(crate) fn init() {
+    // SAFETY: Called once, by the module's init.
+    unsafe { HOST.init() };
+}
+
+/// Locks the host.
+pub(crate) fn lock() -> HostGuard {
+    HOST.lock()
+}
+
+/// The locked host.
+pub(crate) type HostGuard = kernel::sync::lock::GlobalGuard<HOST>;
+
+impl Host {
+    /// Every space.
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = &Arc<Space>> {
+        self.spaces.iter()
+    }
+
+    /// Whether there is a PF to map for.
+    pub(crate) fn usable(&self) -> bool {
+        self.spaces.iter().any(|space| space.usable())
+    }
+
+    /// What sizes of mappings are multiples of.
+    pub(crate) fn granule(&self) -> u64 {
+        self.spaces
+            .iter()
+            .filter_map(|space| space.facts())
+            .map(|facts| facts.pages.granule())
+            .fold(PAGE, u64::max)
+    }
+
+    /// The space that a context gets without choosing: the owned one, else the only shared one.
+    pub(crate) fn default_space(&self) -> Option<Arc<Space>> {
+        let mut usable = self.spaces.iter().filter(|space| space.usable());
+        if let Some(owned) = usable.clone().find(|space| space.owned) {
+            return Some(owned.clone());
+        }
+        let only = usable.next()?;
+        usable.next().is_none().then(|| only.clone())
+    }
+
+    /// The space of the PF at `address`.
+    pub(crate) fn space_of(&self, address: PciAddress) -> Option<Arc<Space>> {
+        self.spaces
+            .iter()
+            .find(|space| space.has_address(address))
+            .cloned()
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn owned(&mut self) -> Result<Arc<Space>> {
+        if let Some(owned) = self.spaces.iter().find(|space| space.owned) {
+            return Ok(owned.clone());
+        }
+        let owned = Space::for_owned(self.next_id())?;
+        self.spaces.push(owned.clone(), GFP_KERNEL)?;
+        Ok(owned)
+    }
+
+    /// Makes the classic mappings of all other spaces in `space`.
+    fn adopt(&self, space: &Space) -> Result<(), JoinError> {
+        for other in self.spaces.iter().filter(|other| other.id != space.id) {
+            for (span, classic) in other.classics()?.iter() {
+                space
+                    .adopt(*span, classic)
+                    .map_err(|why| JoinError::Mapping(*span, why))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A PF is probed by our driver: attach it, then let it do DMA. Called with the device lock held.
+pub(crate) fn probe(dev: &pci::Device) -> Result {
+    let address = PciAddress::of(dev);
+    let (vendor, device) = (dev.vendor_id().as_raw(), dev.device_id());
+    let Some(dma_bits) = config()?.ids.dma_bits(dev).filter(|_| !pf::is_vf(dev)) else {
+        pr_err!("{address}: {vendor:04x}:{device:04x} is no QAT PF that this module knows; the parameter ids= adds one\n");
+        return Err(ENODEV);
+    };
+    let claimed = match Claimed::new(dev) {
+        Ok(claimed) => Some(claimed),
+        Err(ClaimError::NoGroup) => None,
+        Err(ClaimError::NotAlone(devices)) => {
+            pr_err!("{address}: refused: its IOMMU group holds {devices} devices, which could reach each other's memory\n");
+            return Err(EBUSY);
+        }
+        Err(ClaimError::Kernel(err)) => {
+            pr_err!(
+                "{address}: refused: something else uses the DMA of its IOMMU group ({})\n",
+                err.to_errno()
+            );
+            return Err(err);
+        }
+    };
+    let translated = claimed.is_some();
+
+    let mut host = lock();
+    let space = host.owned()?;
+    let result = space
+        .join_owned(dev, claimed, dma_bits)
+        .and_then(|()| host.adopt(&space).inspect_err(|_| leave(&space, dev)))
+        .and_then(|()| {
+            pf::start(dev)
+                .inspect_err(|_| leave(&space, dev))
+                .map_err(JoinError::from)
+        });
+    if let Err(why) = result {
+        pr_err!("{address}: refused: {why}\n");
+        return Err(why.errno());
+    }
+    host.generation += 1;
+    if translated {
+        pr_info!("{address}: PF owned; it reaches only what is mapped\n");
+    } else {
+        pr_warn!("{address}: PF owned, but no IOMMU translates its accesses: it reaches all of memory, and only iova == phys can be honoured\n");
+    }
+    Ok(())
+}
+
+fn leave(space: &Space, dev: &pci::Device) {
+    space.leave_owned(dev);
+}
+
+/// An owned PF goes: end its DMA, then detach it. Called with the device lock held.
+pub(crate) fn remove(dev: &pci::Device) {
+    pf::stop(dev);
+    let mut host = lock();
+    if host.spaces.iter().any(|space| space.leave_owned(dev)) {
+        host.generation += 1;
+    }
+    pr_info!("{}: PF released\n", PciAddress::of(dev));
+}
+
+/// A driver that uses the DMA API was bound to a device; if that is a PF it becomes a shared one.
+/// Called with the device lock held.
+pub(crate) fn bound(dev: &pci::Device) {
+    let Some(dma_bits) = config()
+        .ok()
+        .and_then(|config| config.ids.dma_bits(dev))
+        .filter(|_| !pf::is_vf(dev))
+    else {
+        return;
+    };
+    let mut host = lock();
+    // The watch may report a PF twice when it begins.
+    if host.spaces.iter().any(|space| space.has(dev)) {
+        return;
+    }
+    let address = PciAddress::of(dev);
+    if let Err(why) = host.add_shared(dev, dma_bits) {
+        pr_err!("{address}: PF of another driver cannot be used: {why}\n");
+        return;
+    }
+    host.generation += 1;
+}
+
+impl Host {
+    fn add_shared(&mut self, dev: &pci::Device, dma_bits: u32) -> Result<(), JoinError> {
+        let address = PciAddress::of(dev);
+        self.spaces.reserve(1, GFP_KERNEL).map_err(Error::from)?;
+        let id = self.next_id();
+        // SAFETY: The device lock is held and the driver bound, by the contract of `bound`; its
+        // unbind comes to `unbinding` first, which ends the space.
+        let space = unsafe { Space::for_shared(id, dev, dma_bits) }?;
+        if let Err(why) = self.adopt(&space) {
+            space.set_incomplete();
+            pr_warn!("{address}: the PF lacks live mappings: {why}\n");
+        }
+        let facts = space.facts();
+        self.spaces.push(space, GFP_KERNEL).map_err(Error::from)?;
+        if facts.is_some_and(|facts| facts.translated) {
+            pr_info!("{address}: PF shared with its own driver: fixed ranges are mapped in that driver's domain, which the DMA API cannot be told of\n");
+        } else {
+            pr_info!("{address}: PF shared with its own driver and not translated: it reaches all of memory\n");
+        }
+        Ok(())
+    }
+}
+
+/// The driver of a device is about to be unbound: a shared PF's space ends. Called with the device
+/// lock held.
+pub(crate) fn unbinding(dev: &pci::Device) {
+    let mut host = lock();
+    let Some(index) = host
+        .spaces
+        .iter()
+        .position(|space| !space.owned && space.has(dev))
+    else {
+        return;
+    };
+    if let Ok(space) = host.spaces.remove(index) {
+        space.end();
+    }
+    host.generation += 1;
+    pr_info!("{}: PF leaves with its driver\n", PciAddress::of(dev));
+}
+
+/// Ends all spaces. For the module's exit, when no PF, context or client is left.
+pub(crate) fn shutdown() {
+    let mut host = lock();
+    while let Some(space) = host.spaces.pop() {
+        space.end();
+    }
+}

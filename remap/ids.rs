@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which PCI functions are QAT PFs: the built-in table, and the parameter `ids=`. A VF is never
+//! one, whatever its ids. Pure data, no lock.
+
+use kernel::{
+    pci,
+    prelude::*, //
+};
+
+/// The width of the DMA addresses of every device in the built-in table (Intel's drivers set it).
+const DMA_BITS: u32 = 48;
+
+const INTEL: u16 = 0x8086;
+
+/// Device ids of the PFs that Intel has made.
+const KNOWN: [u16; 11] = [
+    0x0435, // DH895xCC
+    0x19e2, // C3xxx
+    0x37c8, // C62x
+    0x4940, // 4xxx
+    0x4942, // 401xx
+    0x4944, // 402xx
+    0x4946, // 420xx
+    0x4948, // 6xxx
+    0x6f54, // D15xx
+    0x18ee, // 200xx
+    0x18a0, // C4xxx
+];
+
+/// One kind of PF.
+#[derive(Clone, Copy)]
+struct Id {
+    vendor: u16,
+    device: u16,
+    dma_bits: u32,
+}
+
+/// The further kinds that the parameter `ids=` names.
+pub(crate) struct Ids(KVec<Id>);
+
+impl Ids {
+    /// Parses `vvvv:dddd[/dma-bits][,...]`.
+    pub(super) fn parse(text: &CStr) -> Result<Self> {
+        let text = text.to_str().map_err(|_| EINVAL)?;
+        let mut ids = KVec::new();
+        for entry in text.split(',').filter(|entry| !entry.is_empty()) {
+            let Some(id) = parse_one(entry) else {
+                pr_err!("the parameter ids= cannot read '{entry}'; it wants vvvv:dddd[/dma-bits], as in 8086:4940/48\n");
+                return Err(EINVAL);
+            };
+            ids.push(id, GFP_KERNEL)?;
+        }
+        Ok(Self(ids))
+    }
+
+    /// The width in bits of the DMA addresses of `dev`, if it is a QAT PF.
+    pub(crate) fn dma_bits(&self, dev: &pci::Device) -> Option<u32> {
+        let (vendor, device) = (dev.vendor_id().as_raw(), dev.device_id());
+        let named = self
+            .0
+            .iter()
+            .find(|id| id.vendor == vendor && id.device == device);
+        match named {
+            Some(id) => Some(id.dma_bits),
+            None if vendor == INTEL && KNOWN.contains(&device) => Some(DMA_BITS),
+            None => None,
+        }
+    }
+}
+
+fn parse_one(entry: &str) -> Option<Id> {
+    let (id, bits) = match entry.split_once('/') {
+        Some((id, bits)) => (id, bits.parse().ok()?),
+        None => (entry, DMA_BITS),
+    };
+    let (vendor, device) = id.split_once(':')?;
+    // Below 32 bits there is no device, above 64 no address.
+    (32..=64).contains(&bits).then_some(())?;
+    Some(Id {
+        vendor: u16::from_str_radix(vendor, 16).ok()?,
+        device: u16::from_str_radix(device, 16).ok()?,
+        dma_bits: bits,
+    })
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Functions for the Rust half that the kernel offers only as macros or inline
+ * functions, and a debug message under dynamic debug's control. No state.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/iommu.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/sched/signal.h>
+#include <linux/vmstat.h>
+#include <asm/cpufeature.h>
+
+#include "glue.h"
+
+bool qat_iommu_hypervisor(void)
+{
+	return boot_cpu_has(X86_FEATURE_HYPERVISOR);
+}
+
+/* The last physical address that this processor can have. */
+u64 qat_iommu_phys_last(void)
+{
+	return GENMASK_ULL(boot_cpu_data.x86_phys_bits - 1, 0);
+}
+
+u64 qat_iommu_table_pages(void)
+{
+	return global_node_page_state(NR_IOMMU_PAGES);
+}
+
+void qat_iommu_flush_domain(struct iommu_domain *domain)
+{
+	iommu_flush_iotlb_all(domain);
+}
+
+/* Lets others run; true if the caller is being killed. May sleep. */
+bool qat_iommu_pause(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current);
+}
+
+u32 qat_iommu_pci_segment(struct pci_dev *pdev)
+{
+	return pci_domain_nr(pdev->bus);
+}
+
+/*
+ * Takes a reference on a page of RAM, unless it is free, frozen (as the slab
+ * allocator's pages are) or offline.
+ */
+bool qat_iommu_page_get(u64 pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+	struct folio *folio;
+
+	if (!page)
+		return false;
+
+	for (;;) {
+		folio = page_folio(page);
+		if (!folio_try_get(folio))
+			return false;
+		/* Without the reference the page could have changed folios. */
+		if (likely(page_folio(page) == folio))
+			return true;
+		folio_put(folio);
+	}
+}
+
+void qat_iommu_page_put(u64 pfn)
+{
+	put_page(pfn_to_page(pfn));
+}
+
+/*
+ * Only for a caller that keeps the module alive already, as a kernel client
+ * does by using its symbols.
+ */
+void qat_iommu_module_get(void)
+{
+	__module_get(THIS_MODULE);
+}
+
+void qat_iommu_module_put(void)
+{
+	module_put(THIS_MODULE);
+}
+
+void qat_iommu_log_refusal(const char *call, u64 phys, u64 iova, u64 size,
+			   int err, const char *why, int why_length)
+{
+	pr_debug("%s(phys %#llx, iova %#llx, size %#llx): %.*s (%d)\n", call,
+		 phys, iova, size, why_length, why, err);
+}

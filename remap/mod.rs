@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel side: PFs, their IOMMU domains, and who may change what they reach.
+//!
+//! From the outside in: `device`, `exports` and `events` are where user space, kernel clients and
+//! the driver core enter; `classic` is what the calls mean; `host` and `space` hold the state;
+//! `domain`, `group`, `pf`, `resv`, `pages` and `ffi` are the only files that call the kernel's C
+//! functions. Lock order everywhere: device lock, `host::HOST`, a space's lock.
+
+pub(crate) mod classic;
+pub(crate) mod config;
+pub(crate) mod device;
+pub(crate) mod domain;
+mod events;
+mod exports;
+pub(crate) mod ffi;
+pub(crate) mod group;
+pub(crate) mod host;
+mod ids;
+mod info;
+mod pages;
+pub(crate) mod pf;
+mod policy;
+pub(crate) mod refusal;
+mod resv;
+pub(crate) mod space;
+mod uapi;
+mod wire;

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who may map which physical memory. Raw physical maps reach all of it, so user space needs
+//! CAP_SYS_RAWIO and a kernel that is not locked down, and `phys=` says which memory. No state.
+
+use super::{
+    config::{
+        config,
+        PhysPolicy, //
+    },
+    refusal::Refusal, //
+};
+use crate::iova::{
+    addr::{
+        Address,
+        Phys, //
+    },
+    span::Span, //
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+/// Whether the caller, a user program, may map physical memory at all.
+pub(crate) fn check_caller() -> Result<(), Refusal> {
+    // SAFETY: Asks about the current task.
+    if !unsafe { bindings::capable(bindings::CAP_SYS_RAWIO as c_int) } {
+        return Err(Refusal::NotPermitted);
+    }
+    // SAFETY: A plain question; it may be logged.
+    if unsafe { bindings::security_locked_down(bindings::lockdown_reason_LOCKDOWN_DEV_MEM) } != 0 {
+        return Err(Refusal::LockedDown);
+    }
+    Ok(())
+}
+
+/// Whether `phys=` lets user space map `span`; the answer is whether it is RAM.
+pub(crate) fn check_range(span: Span<Phys>) -> Result<bool, Refusal> {
+    let ram = is_ram(span)?;
+    match config()?.phys {
+        PhysPolicy::Any => Ok(ram),
+        PhysPolicy::Ram if ram => Ok(ram),
+        PhysPolicy::Ram | PhysPolicy::Off => Err(Refusal::PhysPolicy),
+    }
+}
+
+/// Whether all of `span` is RAM, or none of it. A mixture cannot be mapped with one permission.
+pub(crate) fn is_ram(span: Span<Phys>) -> Result<bool, Refusal> {
+    let length = span.length().ok_or(Refusal::PhysPolicy)?;
+    let size = usize::try_from(length.get()).map_err(|_| Refusal::PhysPolicy)?;
+    // SAFETY: Looks the range up in the kernel's resource tree.
+    let answer = unsafe {
+        bindings::region_intersects(
+            span.first().raw(),
+            size,
+            bindings::IORESOURCE_SYSTEM_RAM as usize,
+            bindings::IORES_DESC_NONE as usize,
+        )
+    };
+    match u32::try_from(answer).map_err(|_| Refusal::PhysPolicy)? {
+        bindings::REGION_INTERSECTS => Ok(true),
+        bindings::REGION_DISJOINT => Ok(false),
+        _ => Err(Refusal::PhysPolicy),
+    }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Why a call was refused: the one place where a reason becomes an errno and a line of text. The
+//! glossary in the uapi header tells callers the same.
+
+use crate::iova::error::Error as RangeError;
+use kernel::{
+    bindings,
+    error::code,
+    prelude::*, //
+};
+
+/// The reason for which a call was refused. A refused call has changed nothing.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    /// The range is wrong in itself or for the space.
+    Range(RangeError),
+    /// No usable PF on this host.
+    NoPf,
+    /// The PF is not translated and the IOVA is not the physical address.
+    NotTranslated,
+    /// `shared_fixed=` keeps fixed ranges, or low ones, from a shared PF.
+    SharedFixed,
+    /// The IOMMU of a shared PF cannot tell whether the DMA API uses a range.
+    CannotTellCollision,
+    /// A flag that this version does not know.
+    UnknownFlag,
+    /// Neither read nor write.
+    NoAccess,
+    /// The caller lacks CAP_SYS_RAWIO.
+    NotPermitted,
+    /// The kernel is locked down.
+    LockedDown,
+    /// `phys=` does not allow the physical range.
+    PhysPolicy,
+    /// A fatal signal arrived.
+    Killed,
+    /// The IOMMU did not remove what it was asked to.
+    Poisoned,
+    /// The kernel's own answer.
+    Kernel(Error),
+}
+
+impl Refusal {
+    /// What user space and kernel logs see.
+    pub(crate) fn errno(self) -> Error {
+        // Some of these are missing among the named codes of older kernels.
+        let from = |errno: u32| match i32::try_from(errno) {
+            Ok(errno) => Error::from_errno(-errno),
+            Err(_) => EINVAL,
+        };
+        match self {
+            Refusal::Range(RangeError::Zero | RangeError::Misaligned) => EINVAL,
+            Refusal::Range(RangeError::Wrap) => from(bindings::EOVERFLOW),
+            Refusal::Range(RangeError::OutsideAperture | RangeError::BeyondPhysical) => {
+                code::ERANGE
+            }
+            Refusal::Range(RangeError::Overlap) => EEXIST,
+            Refusal::Range(RangeError::NotFound) => ENOENT,
+            Refusal::Range(RangeError::TooManyReserved) => ENOSPC,
+            Refusal::Range(RangeError::Reserved)
+            | Refusal::NotTranslated
+            | Refusal::SharedFixed => from(bindings::EADDRNOTAVAIL),
+            Refusal::NoPf => ENODEV,
+            Refusal::CannotTellCollision | Refusal::UnknownFlag => from(bindings::EOPNOTSUPP),
+            Refusal::NoAccess => EINVAL,
+            Refusal::NotPermitted | Refusal::LockedDown => EPERM,
+            Refusal::PhysPolicy => EACCES,
+            Refusal::Killed => EINTR,
+            Refusal::Poisoned => EIO,
+            Refusal::Kernel(err) => err,
+        }
+    }
+
+    /// One line: what was wrong and what to do.
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Refusal::Range(err) => err.explain(),
+            Refusal::NoPf => "no usable QAT PF; bind one to qat_iommu or to its own driver",
+            Refusal::NotTranslated => {
+                "the PF is not translated, so iova must equal the physical address"
+            }
+            Refusal::SharedFixed => {
+                "the PF belongs to its own driver and shared_fixed= does not allow this range"
+            }
+            Refusal::CannotTellCollision => {
+                "this IOMMU cannot map fixed ranges for a PF that belongs to its own driver"
+            }
+            Refusal::UnknownFlag => "a flag is unknown",
+            Refusal::NoAccess => "neither read nor write was asked for",
+            Refusal::NotPermitted => "the caller lacks CAP_SYS_RAWIO",
+            Refusal::LockedDown => "the kernel is locked down",
+            Refusal::PhysPolicy => "phys= does not let user space map this physical range",
+            Refusal::Killed => "the caller is being killed",
+            Refusal::Poisoned => "the IOMMU did not remove the range; see the kernel log",
+            Refusal::Kernel(_) => "the kernel or the IOMMU driver refused",
+        }
+    }
+}
+
+impl From<RangeError> for Refusal {
+    fn from(err: RangeError) -> Self {
+        Refusal::Range(err)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(err: Error) -> Self {
+        Refusal::Kernel(err)
+    }
+}
+
+impl From<kernel::alloc::AllocError> for Refusal {
+    fn from(err: kernel::alloc::AllocError) -> Self {
+        Refusal::Kernel(err.into())
+    }
+}

@@ -1,0 +1,593 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One IOVA space: what is mapped in it, the domain behind it, the PFs that see it.
+//!
+//! Lock order: device lock, then `host::HOST`, then `Space::state`, then the IOMMU drivers' own.
+//! Nothing that can wait for user space is done under the last three.
+//!
+//! What if a PF goes away in the middle: it cannot, for it leaves by `leave_owned` or `end` with
+//! the same locks held.
+
+use super::{
+    classic::{
+        Classic,
+        Owner, //
+    },
+    config::{
+        config,
+        SharedFixed, //
+    },
+    domain::{
+        everything,
+        Backing,
+        Poisoned,
+        PrivateDomain, //
+    },
+    ffi,
+    group::Claimed,
+    pf::{
+        self,
+        PciAddress,
+        Pf,
+        Rules, //
+    },
+    refusal::Refusal,
+    resv, //
+};
+use crate::iova::{
+    addr::{
+        Address,
+        Iova, //
+    },
+    error::Error as RangeError,
+    layout::{
+        Conflict,
+        Layout, //
+    },
+    pages::PageSizes,
+    span::Span,
+    tree::Node, //
+};
+use kernel::{
+    fmt,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+/// Below this the DMA API allocates first.
+const FOUR_GIB: u64 = 1 << 32;
+
+/// What a live range of a space holds.
+pub(crate) enum Entry {
+    /// A classic mapping.
+    Classic(Arc<Classic>),
+    /// A range that the IOMMU failed to remove. Nobody owns it and nothing may use it again.
+    Poisoned,
+}
+
+/// The box that an entry lives in; made before any lock is taken or anything is programmed.
+pub(crate) type Slot = KBox<Node<Entry>>;
+
+/// Why a PF was not taken into a space.
+pub(crate) enum JoinError {
+    /// Its IOMMU cannot use the domain of the space.
+    OtherIommu(Error),
+    /// It is translated and the PFs of the space are not, or the other way round.
+    MixedTranslation,
+    /// Its rules and what is mapped contradict each other.
+    Conflict(Conflict),
+    /// A live mapping cannot be made for it.
+    Mapping(Span<Iova>, Refusal),
+    /// The kernel's answer.
+    Kernel(Error),
+}
+
+impl From<Error> for JoinError {
+    fn from(err: Error) -> Self {
+        JoinError::Kernel(err)
+    }
+}
+
+impl JoinError {
+    /// What probe returns.
+    pub(crate) fn errno(&self) -> Error {
+        match self {
+            JoinError::OtherIommu(err) | JoinError::Kernel(err) => *err,
+            JoinError::MixedTranslation | JoinError::Conflict(_) => EBUSY,
+            JoinError::Mapping(_, why) => why.errno(),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::OtherIommu(err) => write!(
+                f,
+                "its IOMMU cannot use the domain that the other owned PFs share ({})",
+                err.to_errno()
+            ),
+            JoinError::MixedTranslation => {
+                f.write_str("owned PFs are either all translated by an IOMMU or none is")
+            }
+            JoinError::Conflict(Conflict::NoAperture) => {
+                f.write_str("its addresses and those of the other owned PFs have none in common")
+            }
+            JoinError::Conflict(Conflict::TooManyReserved) => {
+                f.write_str("its IOMMU reserves too many ranges")
+            }
+            JoinError::Conflict(Conflict::OutsideAperture { live, aperture }) => {
+                write!(
+                    f,
+                    "the live mapping {live:?} is beyond its aperture {aperture:?}"
+                )
+            }
+            JoinError::Conflict(Conflict::Reserved { live, reserved }) => {
+                write!(
+                    f,
+                    "the live mapping {live:?} touches its reserved range {reserved:?}"
+                )
+            }
+            JoinError::Mapping(span, why) => write!(
+                f,
+                "the live mapping {span:?} cannot be made for it ({}: {})",
+                why.errno().to_errno(),
+                why.why()
+            ),
+            JoinError::Kernel(err) => write!(f, "the kernel refused ({})", err.to_errno()),
+        }
+    }
+}
+
+/// What a space looks like from outside.
+pub(crate) struct Facts {
+    /// Whether addresses are translated.
+    pub(crate) translated: bool,
+    /// Whether the DMA API uses the space too.
+    pub(crate) shared: bool,
+    pub(crate) aperture: Span<Iova>,
+    pub(crate) pages: PageSizes,
+}
+
+/// What the lock of a space protects.
+///
+/// # Invariants
+///
+/// If there is a backing that translates, it maps the ranges of `layout` and none besides that we
+/// made. Without a backing nothing is live.
+struct State {
+    layout: Layout<Entry>,
+    backing: Option<Backing>,
+    pfs: KVec<Pf>,
+}
+
+/// One IOVA space.
+#[pin_data]
+pub(crate) struct Space {
+    /// Its number, never used again while the module is loaded.
+    pub(crate) id: u64,
+    /// Whether it is the one of the owned PFs.
+    pub(crate) owned: bool,
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl Space {
+    fn new(id: u64, owned: bool, backing: Option<Backing>) -> Result<Arc<Self>> {
+        let widest = match &backing {
+            Some(backing) => backing.aperture()?,
+            None => everything(),
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                id,
+                owned,
+                state <- new_mutex!(State {
+                    layout: Layout::new(widest),
+                    backing,
+                    pfs: KVec::new(),
+                }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The space of the owned PFs, before the first of them.
+    pub(crate) fn for_owned(id: u64) -> Result<Arc<Self>> {
+        Self::new(id, true, None)
+    }
+
+    /// The space of a PF that its own driver holds.
+    ///
+    /// # Safety
+    ///
+    /// The device lock is held and that driver is bound. `end` is called before it is unbound.
+    pub(super) unsafe fn for_shared(
+        id: u64,
+        dev: &pci::Device,
+        dma_bits: u32,
+    ) -> Result<Arc<Self>, JoinError> {
+        // SAFETY: By the contract of this function: `end` drops the backing.
+        let backing = unsafe { Backing::of_bound(dev) };
+        let rules = rules(dev, &backing, dma_bits)?;
+        let space = Self::new(id, false, Some(backing))?;
+        {
+            let mut state = space.state.lock();
+            state
+                .layout
+                .restrict(rules.aperture, &rules.reserved)
+                .map_err(JoinError::Conflict)?;
+            state
+                .pfs
+                .push(Pf::new(dev, rules, None), GFP_KERNEL)
+                .map_err(Error::from)?;
+        }
+        Ok(space)
+    }
+
+    /// Takes an owned PF in: attaches it and takes on its rules. Called by probe.
+    pub(crate) fn join_owned(
+        &self,
+        dev: &pci::Device,
+        claimed: Option<Claimed>,
+        dma_bits: u32,
+    ) -> Result<(), JoinError> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.pfs.reserve(1, GFP_KERNEL).map_err(Error::from)?;
+
+        let attached = match claimed {
+            None => {
+                if state.backing.as_ref().is_some_and(Backing::translates) {
+                    return Err(JoinError::MixedTranslation);
+                }
+                if state.backing.is_none() {
+                    state.take_backing(Backing::Untranslated)?;
+                }
+                None
+            }
+            Some(claimed) => Some(state.attach(dev, claimed)?),
+        };
+
+        let result = state.take_rules(dev, dma_bits).and_then(|rules| {
+            state
+                .pfs
+                .push(Pf::new(dev, rules, attached), GFP_KERNEL)
+                .map_err(|err| Error::from(err).into())
+        });
+        if result.is_err() {
+            state.pf_left();
+        }
+        result
+    }
+
+    /// Lets an owned PF go: detached from the domain when this returns. The mappings stay. Called
+    /// by remove, after the function was stopped; `false` if the PF is not here.
+    pub(crate) fn leave_owned(&self, dev: &pci::Device) -> bool {
+        let mut guard = self.state.lock();
+        let Some(index) = guard.pfs.iter().position(|pf| pf.is(dev)) else {
+            return false;
+        };
+        let gone = guard.pfs.remove(index);
+        guard.pf_left();
+        drop(guard);
+        drop(gone);
+        true
+    }
+
+    /// Ends the space of a shared PF: when this returns its domain holds nothing of ours.
+    pub(crate) fn end(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        while let Some(slot) = state.layout.pop_first() {
+            let span = slot.span();
+            if let (Some(backing), Entry::Classic(classic)) = (&state.backing, slot.value()) {
+                if backing.unmap(span).is_err() {
+                    classic.leak();
+                }
+            }
+        }
+        state.backing = None;
+        state.pfs.clear();
+    }
+
+    /// Whether there is a PF to map for.
+    pub(crate) fn usable(&self) -> bool {
+        let state = self.state.lock();
+        state.backing.is_some() && !state.pfs.is_empty()
+    }
+
+    /// Whether `dev` is one of its PFs.
+    pub(crate) fn has(&self, dev: &pci::Device) -> bool {
+        self.state.lock().pfs.iter().any(|pf| pf.is(dev))
+    }
+
+    /// Whether a PF of it has this address.
+    pub(crate) fn has_address(&self, address: PciAddress) -> bool {
+        self.state.lock().pfs.iter().any(|pf| pf.address == address)
+    }
+
+    /// What it looks like, if it is usable.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        let state = self.state.lock();
+        let backing = state.backing.as_ref()?;
+        if state.pfs.is_empty() {
+            return None;
+        }
+        Some(Facts {
+            translated: backing.translates(),
+            shared: backing.is_shared(),
+            aperture: state.layout.aperture(),
+            pages: backing.page_sizes().ok()?,
+        })
+    }
+
+    /// Calls `f` for each of its reserved ranges, in order.
+    pub(crate) fn for_each_reserved(&self, mut f: impl FnMut(Span<Iova>) -> Result) -> Result {
+        self.state
+            .lock()
+            .layout
+            .reserved()
+            .iter()
+            .try_for_each(&mut f)
+    }
+
+    /// Calls `f` for each PF, with whether it is translated and whether it takes fixed ranges.
+    pub(crate) fn for_each_pf(&self, mut f: impl FnMut(&Pf, bool, bool) -> Result) -> Result {
+        let state = self.state.lock();
+        let Some(backing) = &state.backing else {
+            return Ok(());
+        };
+        let fixed = fixed_floor(backing).is_ok();
+        state
+            .pfs
+            .iter()
+            .try_for_each(|pf| f(pf, backing.translates(), fixed))
+    }
+
+    /// Notes that the PFs of this space lack live mappings.
+    pub(crate) fn set_incomplete(&self) {
+        for pf in self.state.lock().pfs.iter_mut() {
+            pf.incomplete = true;
+        }
+    }
+
+    /// Maps a classic mapping at `slot`'s span, or changes nothing.
+    pub(crate) fn map(&self, slot: Slot, classic: &Arc<Classic>) -> Result<(), Refusal> {
+        let span = slot.span();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let backing = state.backing.as_ref().ok_or(Refusal::NoPf)?;
+        if !backing.translates() && classic.phys.raw() != span.first().raw() {
+            return Err(Refusal::NotTranslated);
+        }
+        if span.first() < fixed_floor(backing)? {
+            return Err(Refusal::SharedFixed);
+        }
+        if let Err(refused) = state.layout.insert(slot) {
+            drop(guard);
+            drop(refused.node);
+            return Err(refused.error.into());
+        }
+        if let Err(failed) = backing.map(span, classic.phys, classic.access) {
+            if failed.undone {
+                // The slot was inserted above, so it is there to be removed.
+                drop(state.layout.remove_exact(span));
+            } else {
+                state.poison(span);
+                classic.leak();
+            }
+            return Err(failed.err.into());
+        }
+        Ok(())
+    }
+
+    /// The classic mapping of `owner` that is exactly `span`.
+    pub(crate) fn find(&self, span: Span<Iova>, owner: Owner) -> Option<Arc<Classic>> {
+        let state = self.state.lock();
+        match state.layout.live().get_exact(span)?.value() {
+            Entry::Classic(classic) if classic.owner == owner => Some(classic.clone()),
+            _ => None,
+        }
+    }
+
+    /// Unmaps `classic` at `span` if this space holds it there. What is returned is to be dropped
+    /// without the lock.
+    pub(crate) fn unmap(
+        &self,
+        span: Span<Iova>,
+        classic: &Arc<Classic>,
+    ) -> Result<Option<Slot>, Poisoned> {
+        let mut guard = self.state.lock();
+        let holds = guard.layout.live().get_exact(span).is_some_and(
+            |node| matches!(node.value(), Entry::Classic(held) if Arc::ptr_eq(held, classic)),
+        );
+        if !holds {
+            return Ok(None);
+        }
+        guard.unmap(span, classic)
+    }
+
+    /// Unmaps everything of `owner`.
+    pub(crate) fn release(&self, owner: Owner) {
+        let mut guard = self.state.lock();
+        let mut next = guard.layout.live().first().map(Node::span);
+        while let Some(span) = next {
+            let found = guard.layout.live().get_exact(span).map(Node::value);
+            if let Some(Entry::Classic(classic)) = found {
+                if classic.owner == owner {
+                    let classic = classic.clone();
+                    // A poisoned range was reported and stays recorded.
+                    let _ = guard.unmap(span, &classic);
+                }
+            }
+            ffi::pause();
+            next = guard.layout.live().next(span.last()).map(Node::span);
+        }
+    }
+
+    /// Every classic mapping, in order.
+    pub(crate) fn classics(&self) -> Result<KVVec<(Span<Iova>, Arc<Classic>)>> {
+        let state = self.state.lock();
+        let mut all = KVVec::with_capacity(state.layout.live().len(), GFP_KERNEL)?;
+        for node in state.layout.live().iter() {
+            if let Entry::Classic(classic) = node.value() {
+                all.push((node.span(), classic.clone()), GFP_KERNEL)?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Makes a mapping that another space holds here as well, unless it is here already.
+    pub(crate) fn adopt(&self, span: Span<Iova>, classic: &Arc<Classic>) -> Result<bool, Refusal> {
+        let slot = KBox::new(
+            Node::new(span, Entry::Classic(classic.clone())),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let held = {
+            let state = self.state.lock();
+            let node = state.layout.live().get_exact(span);
+            node.is_some_and(
+                |node| matches!(node.value(), Entry::Classic(held) if Arc::ptr_eq(held, classic)),
+            )
+        };
+        if held {
+            return Ok(false);
+        }
+        self.map(slot, classic).map(|()| true)
+    }
+}
+
+impl State {
+    /// Attaches a claimed group to the domain of the space, which is made for it if there is none,
+    /// or if nobody else needs the one there is and this PF's IOMMU cannot use it.
+    fn attach(
+        &mut self,
+        dev: &pci::Device,
+        claimed: Claimed,
+    ) -> Result<super::group::Attached, JoinError> {
+        let mut claimed = claimed;
+        if let Some(backing) = &self.backing {
+            let Backing::Private(domain) = backing else {
+                return Err(JoinError::MixedTranslation);
+            };
+            match claimed.attach(domain.clone()) {
+                Ok(attached) => return Ok(attached),
+                Err((err, _)) if !self.pfs.is_empty() => return Err(JoinError::OtherIommu(err)),
+                Err((_, back)) => claimed = back,
+            }
+        }
+        let domain = PrivateDomain::new(dev)?;
+        let attached = claimed
+            .attach(domain.clone())
+            .map_err(|(err, _)| JoinError::Kernel(err))?;
+        self.take_backing(Backing::Private(domain))?;
+        Ok(attached)
+    }
+
+    /// Puts `backing` behind the space, with all live mappings made in it.
+    fn take_backing(&mut self, backing: Backing) -> Result<(), JoinError> {
+        for node in self.layout.live().iter() {
+            if let Entry::Classic(classic) = node.value() {
+                backing
+                    .map(node.span(), classic.phys, classic.access)
+                    .map_err(|failed| JoinError::Mapping(node.span(), failed.err.into()))?;
+            }
+        }
+        self.layout.set_widest(backing.aperture()?);
+        self.backing = Some(backing);
+        Ok(())
+    }
+
+    /// Takes on the rules of a PF that joins.
+    fn take_rules(&mut self, dev: &pci::Device, dma_bits: u32) -> Result<Rules, JoinError> {
+        let backing = self.backing.as_ref().ok_or(ENODEV)?;
+        let rules = rules(dev, backing, dma_bits)?;
+        self.layout
+            .restrict(rules.aperture, &rules.reserved)
+            .map_err(JoinError::Conflict)?;
+        Ok(rules)
+    }
+
+    /// Drops what a PF that is gone had demanded, and the domain if nothing needs it any more.
+    fn pf_left(&mut self) {
+        self.layout.reset_rules();
+        for pf in &self.pfs {
+            // What held with more PFs holds with fewer.
+            let _ = self.layout.restrict(pf.rules.aperture, &pf.rules.reserved);
+        }
+        if self.pfs.is_empty() && self.layout.live().first().is_none() {
+            self.backing = None;
+        }
+    }
+
+    fn unmap(
+        &mut self,
+        span: Span<Iova>,
+        classic: &Arc<Classic>,
+    ) -> Result<Option<Slot>, Poisoned> {
+        if let Some(backing) = &self.backing {
+            if let Err(poisoned) = backing.unmap(span) {
+                self.poison(span);
+                classic.leak();
+                return Err(poisoned);
+            }
+        }
+        let slot = self.layout.remove_exact(span).ok();
+        if self.pfs.is_empty() && self.layout.live().first().is_none() {
+            self.backing = None;
+        }
+        Ok(slot)
+    }
+
+    /// Takes a range out of use for good.
+    fn poison(&mut self, span: Span<Iova>) {
+        if let Some(entry) = self.layout.get_mut(span.first()) {
+            *entry = Entry::Poisoned;
+        }
+    }
+}
+
+/// What `dev` demands of a space with this backing.
+fn rules(dev: &pci::Device, backing: &Backing, dma_bits: u32) -> Result<Rules, JoinError> {
+    if !backing.translates() {
+        return Ok(Rules {
+            aperture: pf::reach(dma_bits),
+            reserved: KVec::new(),
+        });
+    }
+    let aperture = backing
+        .aperture()?
+        .intersect(pf::reach(dma_bits))
+        .ok_or(JoinError::Conflict(Conflict::NoAperture))?;
+    Ok(Rules {
+        aperture,
+        reserved: resv::ranges(dev, backing.is_shared())?,
+    })
+}
+
+/// The lowest fixed IOVA that a backing takes.
+fn fixed_floor(backing: &Backing) -> Result<Iova, Refusal> {
+    if !backing.is_shared() {
+        return Ok(Iova::MIN);
+    }
+    if !backing.tells_collision() {
+        return Err(Refusal::CannotTellCollision);
+    }
+    match config()?.shared_fixed {
+        SharedFixed::High => Ok(Iova::new(FOUR_GIB)),
+        SharedFixed::Any => Ok(Iova::MIN),
+        SharedFixed::Off => Err(Refusal::SharedFixed),
+    }
+}
+
+impl From<RangeError> for JoinError {
+    fn from(_: RangeError) -> Self {
+        JoinError::Kernel(EINVAL)
+    }
+}
