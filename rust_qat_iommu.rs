@@ -59,6 +59,7 @@ impl HostLinks {
     fn new(vm: bool) -> Result<Self> {
         let spaces = Spaces;
         if vm {
+            host::init_vm()?;
             pr_info!("running in a VM: every map succeeds and nothing is done\n");
             return Ok(Self {
                 _watch: None,

@@ -79,23 +79,19 @@ impl<T> Layout<T> {
         &self.live
     }
 
+    /// The live mappings, to move some elsewhere or back without a check of the rules.
+    pub(crate) fn live_mut(&mut self) -> &mut Tree<T> {
+        &mut self.live
+    }
+
     /// The payload of the live mapping that `address` is in, to change it.
     pub(crate) fn get_mut(&mut self, address: Iova) -> Option<&mut T> {
         self.live.get_mut(address)
     }
 
-    /// Whether a mapping could be recorded at `span`. The first of these that holds is the answer:
-    /// [`Error::Misaligned`], [`Error::OutsideAperture`], [`Error::Reserved`], [`Error::Overlap`].
-    pub(crate) fn check_fixed(&self, span: Span<Iova>) -> Result<(), Error> {
-        self.check_rules(span)?;
-        if self.live.overlaps(span) {
-            return Err(Error::Overlap);
-        }
-        Ok(())
-    }
-
-    /// Records a mapping, after the same checks as [`Self::check_fixed`]. If it is refused, nothing
-    /// has changed.
+    /// Records a mapping. The first of these that holds is the refusal: [`Error::Misaligned`],
+    /// [`Error::OutsideAperture`], [`Error::Reserved`], [`Error::Overlap`]. If it is refused,
+    /// nothing has changed.
     pub(crate) fn insert(&mut self, node: Box<Node<T>>) -> Result<(), Refused<T>> {
         if let Err(error) = self.check_rules(node.span()) {
             return Err(Refused { error, node });
@@ -110,11 +106,6 @@ impl<T> Layout<T> {
     /// none.
     pub(crate) fn remove_exact(&mut self, span: Span<Iova>) -> Result<Box<Node<T>>, Error> {
         self.live.remove(span)
-    }
-
-    /// Forgets the lowest mapping.
-    pub(crate) fn pop_first(&mut self) -> Option<Box<Node<T>>> {
-        self.live.pop_first()
     }
 
     /// Takes on the rules of a joining PF besides those that hold already: only what is in every

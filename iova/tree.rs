@@ -174,11 +174,6 @@ impl<T> Tree<T> {
             .filter(|node| node.span.overlaps(span))
     }
 
-    /// Whether any range overlaps `span`.
-    pub(crate) fn overlaps(&self, span: Span<Iova>) -> bool {
-        self.overlapping(span).is_some()
-    }
-
     /// The lowest range.
     pub(crate) fn first(&self) -> Option<&Node<T>> {
         self.at_or_after(Iova::MIN)

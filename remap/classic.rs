@@ -66,11 +66,11 @@ pub(crate) struct Classic {
 
 impl Classic {
     /// Never gives the memory back: a PF may still reach it.
-    pub(crate) fn leak(self: &Arc<Self>) {
+    pub(crate) fn leak(self: Arc<Self>) {
         if !self.refs.is_empty() {
             pr_err!("the pages of that range are leaked\n");
         }
-        core::mem::forget(self.clone());
+        core::mem::forget(self);
     }
 }
 
@@ -91,9 +91,7 @@ impl Request {
             iova: Span::new(iova, length)?,
             phys: Span::new(phys, length)?,
         };
-        if request.phys.last() > ffi::phys_last() {
-            return Err(RangeError::BeyondPhysical.into());
-        }
+        request.phys.check_width(ffi::phys_bits())?;
         Ok(request)
     }
 }
@@ -165,16 +163,15 @@ fn map_on_host(
         GFP_KERNEL_ACCOUNT,
     )?;
 
-    let mut made = 0;
-    for space in host.spaces().filter(|space| space.usable()) {
+    let usable = || host.spaces().filter(|space| space.usable());
+    for (made, space) in usable().enumerate() {
         if let Err(why) = slot(request.iova, &classic).and_then(|slot| space.map(slot, &classic)) {
-            for space in host.spaces().filter(|space| space.usable()).take(made) {
+            for space in usable().take(made) {
                 // A poisoned range was reported and stays recorded.
                 let _ = space.unmap(request.iova, &classic);
             }
             return Err(why);
         }
-        made += 1;
     }
     Ok(request.iova.length().map_or(0, Length::get))
 }

@@ -49,7 +49,20 @@ impl Access {
             prot |= bindings::IOMMU_WRITE;
         }
         // INVARIANT: At least one bit is set.
-        (prot != 0).then(|| Self((prot | bindings::IOMMU_CACHE) as c_int))
+        (prot != 0).then_some(Self((prot | bindings::IOMMU_CACHE) as c_int))
+    }
+
+    /// Reading alone.
+    pub(crate) const READ: Self = Self((bindings::IOMMU_READ | bindings::IOMMU_CACHE) as c_int);
+
+    /// Whether the PF may read.
+    pub(crate) fn reads(self) -> bool {
+        self.0 & bindings::IOMMU_READ as c_int != 0
+    }
+
+    /// Whether the PF may write.
+    pub(crate) fn writes(self) -> bool {
+        self.0 & bindings::IOMMU_WRITE as c_int != 0
     }
 
     /// The same for device memory.
@@ -180,10 +193,29 @@ impl Paging {
 
     /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
     fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
+        self.gathered(|gather| self.unmap_later(span, gather))
+    }
+
+    /// Runs `work`, whose unmaps are flushed together when it is done.
+    fn gathered<R>(&self, work: impl FnOnce(&Gather) -> R) -> R {
+        let mut gather = bindings::iommu_iotlb_gather::default();
+        let raw = &raw mut gather;
+        // SAFETY: The structure is not moved until it is flushed.
+        unsafe { ffi::qat_iommu_gather_init(raw) };
+        let result = work(&Gather(raw));
+        // SAFETY: Initialised above, and used for this domain only.
+        unsafe { ffi::qat_iommu_gather_sync(self.0.as_ptr(), raw) };
+        result
+    }
+
+    /// Unmaps a range that was mapped as a whole; the flush comes at the end of [`Self::gathered`].
+    fn unmap_later(&self, span: Span<Iova>, gather: &Gather) -> Result<(), Poisoned> {
         for piece in pieces(span) {
             let (start, size) = start_and_size(piece).map_err(|_| Poisoned)?;
-            // SAFETY: The domain is a paging domain by the type invariant.
-            let removed = unsafe { bindings::iommu_unmap(self.0.as_ptr(), start, size) };
+            // SAFETY: The domain is a paging domain by the type invariant, and the gather is its
+            // own.
+            let removed =
+                unsafe { bindings::iommu_unmap_fast(self.0.as_ptr(), start, size, gather.0) };
             if removed != size {
                 pr_err!(
                     "the IOMMU removed {removed:#x} bytes of {piece:?}, not {size:#x}; the range stays out of use and its memory referenced\n"
@@ -203,6 +235,9 @@ impl Paging {
         unsafe { ffi::qat_iommu_flush_domain(self.0.as_ptr()) };
     }
 }
+
+/// Ranges that were unmapped and are still to be flushed; see [`Paging::gathered`].
+struct Gather(*mut bindings::iommu_iotlb_gather);
 
 /// The IOMMU did not remove exactly what it was asked to: what the range reaches is not known.
 pub(crate) struct Poisoned;
@@ -340,8 +375,67 @@ impl Backing {
         Ok(())
     }
 
+    /// Maps `span` to the physical runs, in their order, or nothing. The runs are as long as the
+    /// span.
+    pub(crate) fn map_runs(
+        &self,
+        span: Span<Iova>,
+        runs: impl Iterator<Item = Span<Phys>>,
+        access: Access,
+    ) -> Result<(), MapError> {
+        let Some(paging) = self.paging() else {
+            return Ok(());
+        };
+        let mut next = Some(span.first());
+        let mut done = None;
+        for run in runs {
+            let part = next
+                .zip(run.length())
+                .and_then(|(first, length)| Span::new(first, length).ok());
+            let result = match part {
+                Some(part) => paging.map(part, run.first(), access),
+                None => Err(MapError {
+                    err: EOVERFLOW,
+                    undone: true,
+                }),
+            };
+            if let Err(failed) = result {
+                let undone = done.is_none_or(|done| paging.unmap(done).is_ok());
+                return Err(MapError {
+                    err: failed.err,
+                    undone: failed.undone && undone,
+                });
+            }
+            next = part.and_then(|part| part.last().checked_add(1));
+            done = part.map(|part| Span::between(span.first(), part.last()));
+        }
+        if self.is_shared() {
+            paging.flush();
+        }
+        Ok(())
+    }
+
     /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
     pub(crate) fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
         self.paging().map_or(Ok(()), |paging| paging.unmap(span))
+    }
+
+    /// Unmaps several such ranges and flushes the IOTLB once. `poisoned` is told of each that the
+    /// IOMMU did not remove.
+    pub(crate) fn unmap_all(
+        &self,
+        spans: impl Iterator<Item = Span<Iova>>,
+        mut poisoned: impl FnMut(Span<Iova>),
+    ) {
+        let Some(paging) = self.paging() else {
+            return;
+        };
+        paging.gathered(|gather| {
+            for span in spans {
+                if paging.unmap_later(span, gather).is_err() {
+                    poisoned(span);
+                }
+            }
+        });
     }
 }

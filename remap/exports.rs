@@ -18,7 +18,7 @@ const CPA_STATUS_FAIL: i32 = -1;
 
 /// Rounds a size up to what a mapping covers; 0 for 0 and on overflow.
 #[no_mangle]
-pub extern "C" fn icp_sal_iommu_get_remap_size(size: usize) -> usize {
+extern "C" fn icp_sal_iommu_get_remap_size(size: usize) -> usize {
     u64::try_from(size)
         .ok()
         .and_then(|size| usize::try_from(classic::remap_size(size)).ok())
@@ -27,7 +27,7 @@ pub extern "C" fn icp_sal_iommu_get_remap_size(size: usize) -> usize {
 
 /// Maps a physical range for the PFs of this host.
 #[no_mangle]
-pub extern "C" fn icp_sal_iommu_map(phaddr: u64, iova: u64, size: usize) -> i32 {
+extern "C" fn icp_sal_iommu_map(phaddr: u64, iova: u64, size: usize) -> i32 {
     let Some(access) = Access::new(true, true) else {
         return CPA_STATUS_FAIL;
     };
@@ -39,7 +39,7 @@ pub extern "C" fn icp_sal_iommu_map(phaddr: u64, iova: u64, size: usize) -> i32 
 
 /// Undoes [`icp_sal_iommu_map`].
 #[no_mangle]
-pub extern "C" fn icp_sal_iommu_unmap(iova: u64, size: usize) -> i32 {
+extern "C" fn icp_sal_iommu_unmap(iova: u64, size: usize) -> i32 {
     match u64::try_from(size).map(|size| classic::unmap(Owner::Kernel, iova, size)) {
         Ok(Ok(())) => CPA_STATUS_SUCCESS,
         _ => CPA_STATUS_FAIL,

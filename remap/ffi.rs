@@ -5,7 +5,7 @@
 
 use crate::iova::addr::{
     Address,
-    Phys, //
+    Iova, //
 };
 use kernel::{
     bindings,
@@ -22,12 +22,17 @@ pub(crate) struct RawParams {
     virt: *const c_char,
 }
 
+// The kernel's own structures, some of them empty in this configuration; C gets pointers alone.
+#[allow(improper_ctypes)]
 extern "C" {
     fn qat_iommu_get_params(params: *mut RawParams);
     fn qat_iommu_hypervisor() -> bool;
-    fn qat_iommu_phys_last() -> u64;
+    fn qat_iommu_phys_bits() -> u32;
     fn qat_iommu_table_pages() -> u64;
     fn qat_iommu_pause() -> bool;
+    fn qat_iommu_signal_pending() -> bool;
+    fn qat_iommu_ram_end() -> u64;
+    pub(super) fn qat_iommu_page_pfn(page: *mut bindings::page) -> u64;
     pub(super) fn qat_iommu_pci_segment(pdev: *mut bindings::pci_dev) -> u32;
     fn qat_iommu_page_get(pfn: u64) -> bool;
     fn qat_iommu_page_put(pfn: u64);
@@ -46,6 +51,11 @@ extern "C" {
     fn qat_iommu_pf_driver_unregister();
     fn qat_iommu_pf_watch_start() -> c_int;
     fn qat_iommu_pf_watch_stop();
+    pub(super) fn qat_iommu_gather_init(gather: *mut bindings::iommu_iotlb_gather);
+    pub(super) fn qat_iommu_gather_sync(
+        domain: *mut bindings::iommu_domain,
+        gather: *mut bindings::iommu_iotlb_gather,
+    );
     pub(super) fn qat_iommu_flush_domain(domain: *mut bindings::iommu_domain);
 }
 
@@ -85,10 +95,10 @@ pub(crate) fn hypervisor() -> bool {
     unsafe { qat_iommu_hypervisor() }
 }
 
-/// The last physical address that this processor can have.
-pub(crate) fn phys_last() -> Phys {
+/// How many bits the physical addresses of this processor have.
+pub(crate) fn phys_bits() -> u32 {
     // SAFETY: Reads a processor property.
-    Phys::new(unsafe { qat_iommu_phys_last() })
+    unsafe { qat_iommu_phys_bits() }
 }
 
 /// Pages in the page tables of all IOMMUs of this host.
@@ -101,6 +111,18 @@ pub(crate) fn table_pages() -> u64 {
 pub(crate) fn pause() -> bool {
     // SAFETY: Every caller is in process context and holds sleeping locks at most.
     unsafe { qat_iommu_pause() }
+}
+
+/// Whether the caller has a signal to handle.
+pub(crate) fn signal_pending() -> bool {
+    // SAFETY: Asks about the current task.
+    unsafe { qat_iommu_signal_pending() }
+}
+
+/// Where this host's RAM ends, as an IOVA: 1:1 maps of RAM lie below.
+pub(crate) fn ram_end() -> Iova {
+    // SAFETY: Reads a variable.
+    Iova::new(unsafe { qat_iommu_ram_end() })
 }
 
 /// References the page of RAM with this number, if that is possible.

@@ -9,6 +9,8 @@
 #include <linux/types.h>
 
 struct iommu_domain;
+struct iommu_iotlb_gather;
+struct page;
 struct pci_dev;
 
 /* params.c */
@@ -23,10 +25,16 @@ void qat_iommu_get_params(struct qat_iommu_params *params);
 
 /* inlines.c: what the kernel offers only as macros and inline functions */
 bool qat_iommu_hypervisor(void);
-u64 qat_iommu_phys_last(void);
+u32 qat_iommu_phys_bits(void);
 u64 qat_iommu_table_pages(void);
 void qat_iommu_flush_domain(struct iommu_domain *domain);
+void qat_iommu_gather_init(struct iommu_iotlb_gather *gather);
+void qat_iommu_gather_sync(struct iommu_domain *domain,
+			   struct iommu_iotlb_gather *gather);
 bool qat_iommu_pause(void);
+bool qat_iommu_signal_pending(void);
+u64 qat_iommu_page_pfn(struct page *page);
+u64 qat_iommu_ram_end(void);
 u32 qat_iommu_pci_segment(struct pci_dev *pdev);
 bool qat_iommu_page_get(u64 pfn);
 void qat_iommu_page_put(u64 pfn);

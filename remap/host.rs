@@ -58,6 +58,14 @@ pub(crate) fn init() {
     unsafe { HOST.init() };
 }
 
+/// Makes the space of a VM. For the module's init.
+pub(crate) fn init_vm() -> Result {
+    let mut host = lock();
+    let space = Space::for_vm(host.next_id())?;
+    host.spaces.push(space, GFP_KERNEL)?;
+    Ok(())
+}
+
 /// Locks the host.
 pub(crate) fn lock() -> HostGuard {
     HOST.lock()

@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
@@ -21,10 +22,9 @@ bool qat_iommu_hypervisor(void)
 	return boot_cpu_has(X86_FEATURE_HYPERVISOR);
 }
 
-/* The last physical address that this processor can have. */
-u64 qat_iommu_phys_last(void)
+u32 qat_iommu_phys_bits(void)
 {
-	return GENMASK_ULL(boot_cpu_data.x86_phys_bits - 1, 0);
+	return boot_cpu_data.x86_phys_bits;
 }
 
 u64 qat_iommu_table_pages(void)
@@ -37,11 +37,38 @@ void qat_iommu_flush_domain(struct iommu_domain *domain)
 	iommu_flush_iotlb_all(domain);
 }
 
+void qat_iommu_gather_init(struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_gather_init(gather);
+}
+
+void qat_iommu_gather_sync(struct iommu_domain *domain,
+			   struct iommu_iotlb_gather *gather)
+{
+	iommu_iotlb_sync(domain, gather);
+}
+
 /* Lets others run; true if the caller is being killed. May sleep. */
 bool qat_iommu_pause(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current);
+}
+
+bool qat_iommu_signal_pending(void)
+{
+	return signal_pending(current);
+}
+
+u64 qat_iommu_page_pfn(struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+/* The end of the RAM that the kernel knows, hot-plugged memory included. */
+u64 qat_iommu_ram_end(void)
+{
+	return virt_to_phys(high_memory - 1) + 1;
 }
 
 u32 qat_iommu_pci_segment(struct pci_dev *pdev)

@@ -9,6 +9,7 @@
 
 pub(crate) mod classic;
 pub(crate) mod config;
+mod context;
 pub(crate) mod device;
 pub(crate) mod domain;
 mod events;
@@ -20,9 +21,11 @@ mod ids;
 mod info;
 mod pages;
 pub(crate) mod pf;
+mod pins;
 mod policy;
 pub(crate) mod refusal;
 mod resv;
 pub(crate) mod space;
 mod uapi;
+mod user;
 mod wire;

@@ -24,15 +24,22 @@ use kernel::{
 
 /// Whether the caller, a user program, may map physical memory at all.
 pub(crate) fn check_caller() -> Result<(), Refusal> {
-    // SAFETY: Asks about the current task.
-    if !unsafe { bindings::capable(bindings::CAP_SYS_RAWIO as c_int) } {
-        return Err(Refusal::NotPermitted);
-    }
+    check_rawio()?;
     // SAFETY: A plain question; it may be logged.
     if unsafe { bindings::security_locked_down(bindings::lockdown_reason_LOCKDOWN_DEV_MEM) } != 0 {
         return Err(Refusal::LockedDown);
     }
     Ok(())
+}
+
+/// Whether the caller may deal in raw addresses.
+pub(crate) fn check_rawio() -> Result<(), Refusal> {
+    // SAFETY: Asks about the current task.
+    if unsafe { bindings::capable(bindings::CAP_SYS_RAWIO as c_int) } {
+        Ok(())
+    } else {
+        Err(Refusal::NotPermitted)
+    }
 }
 
 /// Whether `phys=` lets user space map `span`; the answer is whether it is RAM.

@@ -3,7 +3,10 @@
 //! Why a call was refused: the one place where a reason becomes an errno and a line of text. The
 //! glossary in the uapi header tells callers the same.
 
-use crate::iova::error::Error as RangeError;
+use crate::iova::{
+    allocate::NoSpace,
+    error::Error as RangeError, //
+};
 use kernel::{
     bindings,
     error::code,
@@ -25,6 +28,14 @@ pub(crate) enum Refusal {
     CannotTellCollision,
     /// A flag that this version does not know.
     UnknownFlag,
+    /// A scattered buffer and a PF that is not translated.
+    Scattered,
+    /// A kernel-chosen IOVA in a shared space.
+    SharedUser,
+    /// No free range is large enough.
+    NoSpace,
+    /// The context has buffers in the space it would leave.
+    Busy,
     /// Neither read nor write.
     NoAccess,
     /// The caller lacks CAP_SYS_RAWIO.
@@ -33,8 +44,6 @@ pub(crate) enum Refusal {
     LockedDown,
     /// `phys=` does not allow the physical range.
     PhysPolicy,
-    /// A fatal signal arrived.
-    Killed,
     /// The IOMMU did not remove what it was asked to.
     Poisoned,
     /// The kernel's own answer.
@@ -62,11 +71,15 @@ impl Refusal {
             | Refusal::NotTranslated
             | Refusal::SharedFixed => from(bindings::EADDRNOTAVAIL),
             Refusal::NoPf => ENODEV,
-            Refusal::CannotTellCollision | Refusal::UnknownFlag => from(bindings::EOPNOTSUPP),
+            Refusal::CannotTellCollision
+            | Refusal::UnknownFlag
+            | Refusal::Scattered
+            | Refusal::SharedUser => from(bindings::EOPNOTSUPP),
+            Refusal::NoSpace => ENOSPC,
+            Refusal::Busy => EBUSY,
             Refusal::NoAccess => EINVAL,
             Refusal::NotPermitted | Refusal::LockedDown => EPERM,
             Refusal::PhysPolicy => EACCES,
-            Refusal::Killed => EINTR,
             Refusal::Poisoned => EIO,
             Refusal::Kernel(err) => err,
         }
@@ -86,12 +99,19 @@ impl Refusal {
             Refusal::CannotTellCollision => {
                 "this IOMMU cannot map fixed ranges for a PF that belongs to its own driver"
             }
+            Refusal::Scattered => {
+                "the PF is not translated and the buffer is not physically contiguous; use a huge page"
+            }
+            Refusal::SharedUser => {
+                "buffers cannot be mapped for a PF that belongs to its own driver; bind it to qat_iommu"
+            }
+            Refusal::NoSpace => NoSpace.explain(),
+            Refusal::Busy => "the context still has buffers in the space it would leave",
             Refusal::UnknownFlag => "a flag is unknown",
             Refusal::NoAccess => "neither read nor write was asked for",
             Refusal::NotPermitted => "the caller lacks CAP_SYS_RAWIO",
             Refusal::LockedDown => "the kernel is locked down",
             Refusal::PhysPolicy => "phys= does not let user space map this physical range",
-            Refusal::Killed => "the caller is being killed",
             Refusal::Poisoned => "the IOMMU did not remove the range; see the kernel log",
             Refusal::Kernel(_) => "the kernel or the IOMMU driver refused",
         }
@@ -101,6 +121,12 @@ impl Refusal {
 impl From<RangeError> for Refusal {
     fn from(err: RangeError) -> Self {
         Refusal::Range(err)
+    }
+}
+
+impl From<NoSpace> for Refusal {
+    fn from(_: NoSpace) -> Self {
+        Refusal::NoSpace
     }
 }
 

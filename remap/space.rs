@@ -19,7 +19,9 @@ use super::{
     },
     domain::{
         everything,
+        Access,
         Backing,
+        MapError,
         Poisoned,
         PrivateDomain, //
     },
@@ -32,12 +34,24 @@ use super::{
         Rules, //
     },
     refusal::Refusal,
-    resv, //
+    resv,
+    user::{
+        Place,
+        UserMapping, //
+    }, //
 };
 use crate::iova::{
     addr::{
         Address,
-        Iova, //
+        Iova,
+        Length, //
+    },
+    allocate::{
+        align::{
+            best_alignment,
+            Alignment, //
+        },
+        Request, //
     },
     error::Error as RangeError,
     layout::{
@@ -46,7 +60,10 @@ use crate::iova::{
     },
     pages::PageSizes,
     span::Span,
-    tree::Node, //
+    tree::{
+        Node,
+        Tree, //
+    }, //
 };
 use kernel::{
     fmt,
@@ -66,9 +83,53 @@ const FOUR_GIB: u64 = 1 << 32;
 pub(crate) enum Entry {
     /// A classic mapping.
     Classic(Arc<Classic>),
+    /// A pinned buffer of a program.
+    User(UserMapping),
     /// A range that the IOMMU failed to remove. Nobody owns it and nothing may use it again.
     Poisoned,
 }
+
+impl Entry {
+    fn owner(&self) -> Option<Owner> {
+        match self {
+            Entry::Classic(classic) => Some(classic.owner),
+            Entry::User(user) => Some(user.owner),
+            Entry::Poisoned => None,
+        }
+    }
+
+    /// Makes the mapping in a domain, or nothing of it.
+    fn program(&self, backing: &Backing, span: Span<Iova>) -> Result<(), MapError> {
+        match self {
+            Entry::Classic(classic) => backing.map(span, classic.phys, classic.access),
+            Entry::User(user) => backing.map_runs(span, user.pins.runs(), user.access),
+            Entry::Poisoned => Ok(()),
+        }
+    }
+
+    /// Never gives the memory back: a PF may still reach it.
+    fn leak(self) {
+        match self {
+            Entry::Classic(classic) => classic.leak(),
+            Entry::User(user) => user.pins.leak(),
+            Entry::Poisoned => {}
+        }
+    }
+}
+
+/// What a mapping looks like from outside.
+pub(crate) struct Found {
+    pub(crate) span: Span<Iova>,
+    pub(crate) backing: u64,
+    pub(crate) user: bool,
+    pub(crate) access: Access,
+}
+
+/// How many mappings are unmapped before others get the lock of the space.
+const RELEASED_AT_ONCE: usize = 1024;
+
+/// The largest page size that is worth an alignment.
+const LARGEST_PAGE: u64 = 1 << 30;
 
 /// The box that an entry lives in; made before any lock is taken or anything is programmed.
 pub(crate) type Slot = KBox<Node<Entry>>;
@@ -164,6 +225,8 @@ struct State {
     layout: Layout<Entry>,
     backing: Option<Backing>,
     pfs: KVec<Pf>,
+    /// The space of a VM, which has no PFs that matter.
+    vm: bool,
 }
 
 /// One IOVA space.
@@ -178,7 +241,7 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    fn new(id: u64, owned: bool, backing: Option<Backing>) -> Result<Arc<Self>> {
+    fn new(id: u64, owned: bool, vm: bool, backing: Option<Backing>) -> Result<Arc<Self>> {
         let widest = match &backing {
             Some(backing) => backing.aperture()?,
             None => everything(),
@@ -191,6 +254,7 @@ impl Space {
                     layout: Layout::new(widest),
                     backing,
                     pfs: KVec::new(),
+                    vm,
                 }),
             }),
             GFP_KERNEL,
@@ -199,7 +263,12 @@ impl Space {
 
     /// The space of the owned PFs, before the first of them.
     pub(crate) fn for_owned(id: u64) -> Result<Arc<Self>> {
-        Self::new(id, true, None)
+        Self::new(id, true, false, None)
+    }
+
+    /// The space of a VM: buffers get their physical addresses.
+    pub(crate) fn for_vm(id: u64) -> Result<Arc<Self>> {
+        Self::new(id, false, true, Some(Backing::Untranslated))
     }
 
     /// The space of a PF that its own driver holds.
@@ -215,7 +284,7 @@ impl Space {
         // SAFETY: By the contract of this function: `end` drops the backing.
         let backing = unsafe { Backing::of_bound(dev) };
         let rules = rules(dev, &backing, dma_bits)?;
-        let space = Self::new(id, false, Some(backing))?;
+        let space = Self::new(id, false, false, Some(backing))?;
         {
             let mut state = space.state.lock();
             state
@@ -283,23 +352,28 @@ impl Space {
     /// Ends the space of a shared PF: when this returns its domain holds nothing of ours.
     pub(crate) fn end(&self) {
         let mut guard = self.state.lock();
-        let state = &mut *guard;
-        while let Some(slot) = state.layout.pop_first() {
-            let span = slot.span();
-            if let (Some(backing), Entry::Classic(classic)) = (&state.backing, slot.value()) {
-                if backing.unmap(span).is_err() {
-                    classic.leak();
-                }
-            }
-        }
-        state.backing = None;
-        state.pfs.clear();
+        let mut gone = core::mem::replace(guard.layout.live_mut(), Tree::new());
+        guard.unmap_all(&mut gone);
+        guard.backing = None;
+        guard.pfs.clear();
+        drop(guard);
     }
 
     /// Whether there is a PF to map for.
     pub(crate) fn usable(&self) -> bool {
         let state = self.state.lock();
-        state.backing.is_some() && !state.pfs.is_empty()
+        state.backing.is_some() && (state.vm || !state.pfs.is_empty())
+    }
+
+    /// Whether it ended with its shared PF.
+    pub(crate) fn ended(&self) -> bool {
+        !self.owned && self.state.lock().backing.is_none()
+    }
+
+    /// Whether an IOMMU translates for it.
+    pub(crate) fn translates(&self) -> bool {
+        let state = self.state.lock();
+        state.backing.as_ref().is_some_and(Backing::translates)
     }
 
     /// Whether `dev` is one of its PFs.
@@ -374,17 +448,127 @@ impl Space {
             drop(refused.node);
             return Err(refused.error.into());
         }
-        if let Err(failed) = backing.map(span, classic.phys, classic.access) {
-            if failed.undone {
-                // The slot was inserted above, so it is there to be removed.
-                drop(state.layout.remove_exact(span));
-            } else {
-                state.poison(span);
-                classic.leak();
+        state.program(span).map_err(|(why, slot)| {
+            drop(guard);
+            drop(slot);
+            why
+        })
+    }
+
+    /// Maps a pinned buffer at a place of the caller's choice or ours, or changes nothing. Returns
+    /// where.
+    pub(crate) fn map_user(&self, slot: Slot, place: Place) -> Result<Span<Iova>, Refusal> {
+        let mut slots = Tree::new();
+        let mut slot = Some(slot);
+        let mut guard = self.state.lock();
+        let result = guard.map_user(&mut slot, place, &mut slots);
+        drop(guard);
+        // What is left of a refused mapping goes without the lock: it is pinned.
+        drop(slots);
+        drop(slot);
+        result
+    }
+
+    /// Maps several pinned buffers, or none; `told` hears of each where it is. On failure the
+    /// buffer is named that could not be mapped.
+    pub(crate) fn map_users(
+        &self,
+        slots: &mut [(Option<Slot>, Place)],
+        mut told: impl FnMut(usize, Span<Iova>),
+    ) -> Result<(), (usize, Refusal)> {
+        let mut gone = Tree::new();
+        let mut mapped: Option<usize> = None;
+        let mut guard = self.state.lock();
+        let mut result = Ok(());
+        for (index, (slot, place)) in slots.iter_mut().enumerate() {
+            match guard.map_user(slot, *place, &mut gone) {
+                Ok(span) => {
+                    *place = Place::At(span);
+                    mapped = Some(index);
+                    told(index, span);
+                }
+                Err(why) => {
+                    result = Err((index, why));
+                    break;
+                }
             }
-            return Err(failed.err.into());
         }
-        Ok(())
+        if result.is_err() {
+            let done = mapped.map_or(0, |last| last + 1);
+            for (_, place) in slots.iter().take(done) {
+                if let Place::At(span) = place {
+                    guard.take_out(*span, &mut gone);
+                }
+            }
+            guard.unmap_all(&mut gone);
+        }
+        drop(guard);
+        drop(gone);
+        result
+    }
+
+    /// Unmaps the pinned buffer of `owner` that is exactly `span`. What is returned is to be
+    /// dropped without a lock: that unpins it.
+    pub(crate) fn unmap_user(&self, span: Span<Iova>, owner: Owner) -> Result<Slot, Refusal> {
+        let mut guard = self.state.lock();
+        if !guard.has_user(span, owner) {
+            return Err(RangeError::NotFound.into());
+        }
+        guard
+            .unmap(span)
+            .map_err(|Poisoned| Refusal::Poisoned)?
+            .ok_or(RangeError::NotFound.into())
+    }
+
+    /// Unmaps several pinned buffers of `owner`, or none, with one flush; on failure the range is
+    /// named that was refused. What is returned is to be dropped without a lock.
+    pub(crate) fn unmap_users(
+        &self,
+        spans: &[Span<Iova>],
+        owner: Owner,
+    ) -> Result<Tree<Entry>, (usize, Refusal)> {
+        let mut guard = self.state.lock();
+        let mut gone = Tree::new();
+        for (index, span) in spans.iter().enumerate() {
+            // Taken out one by one, so that a range that is named twice is missing the second time.
+            if !guard.has_user(*span, owner) {
+                guard.put_back(&mut gone);
+                return Err((index, RangeError::NotFound.into()));
+            }
+            guard.take_out(*span, &mut gone);
+        }
+        let count = gone.len();
+        guard.unmap_all(&mut gone);
+        if gone.len() < count {
+            drop(guard);
+            return Err((spans.len(), Refusal::Poisoned));
+        }
+        Ok(gone)
+    }
+
+    /// The mapping of `owner` that holds `from`, or the next one above.
+    pub(crate) fn query(&self, from: Iova, owner: Owner) -> Option<Found> {
+        let state = self.state.lock();
+        let live = state.layout.live();
+        let mut node = live.get(from).or_else(|| live.next(from));
+        while let Some(found) = node {
+            let span = found.span();
+            let (backing, user, access) = match found.value() {
+                Entry::Classic(classic) => (classic.phys.raw(), false, classic.access),
+                Entry::User(user) => (user.buffer.va(), true, user.access),
+                Entry::Poisoned => (0, false, Access::READ),
+            };
+            if found.value().owner() == Some(owner) {
+                return Some(Found {
+                    span,
+                    backing,
+                    user,
+                    access,
+                });
+            }
+            node = live.next(span.last());
+        }
+        None
     }
 
     /// The classic mapping of `owner` that is exactly `span`.
@@ -404,30 +588,36 @@ impl Space {
         classic: &Arc<Classic>,
     ) -> Result<Option<Slot>, Poisoned> {
         let mut guard = self.state.lock();
-        let holds = guard.layout.live().get_exact(span).is_some_and(
-            |node| matches!(node.value(), Entry::Classic(held) if Arc::ptr_eq(held, classic)),
-        );
-        if !holds {
+        if !guard.has_classic(span, classic) {
             return Ok(None);
         }
-        guard.unmap(span, classic)
+        guard.unmap(span)
     }
 
     /// Unmaps everything of `owner`.
     pub(crate) fn release(&self, owner: Owner) {
-        let mut guard = self.state.lock();
-        let mut next = guard.layout.live().first().map(Node::span);
-        while let Some(span) = next {
-            let found = guard.layout.live().get_exact(span).map(Node::value);
-            if let Some(Entry::Classic(classic)) = found {
-                if classic.owner == owner {
-                    let classic = classic.clone();
-                    // A poisoned range was reported and stays recorded.
-                    let _ = guard.unmap(span, &classic);
+        let mut from = Iova::MIN;
+        loop {
+            let mut gone = Tree::new();
+            let mut guard = self.state.lock();
+            let mut next = guard.layout.live().get(from).map(Node::span);
+            next = next.or_else(|| guard.layout.live().next(from).map(Node::span));
+            while let Some(span) = next.filter(|_| gone.len() < RELEASED_AT_ONCE) {
+                let entry = guard.layout.live().get_exact(span).map(Node::value);
+                if entry.and_then(Entry::owner) == Some(owner) {
+                    guard.take_out(span, &mut gone);
                 }
+                from = span.last();
+                next = guard.layout.live().next(from).map(Node::span);
             }
+            // A range that is poisoned here was reported and stays recorded.
+            guard.unmap_all(&mut gone);
+            drop(guard);
+            drop(gone);
             ffi::pause();
-            next = guard.layout.live().next(span.last()).map(Node::span);
+            if next.is_none() {
+                break;
+            }
         }
     }
 
@@ -449,14 +639,7 @@ impl Space {
             Node::new(span, Entry::Classic(classic.clone())),
             GFP_KERNEL_ACCOUNT,
         )?;
-        let held = {
-            let state = self.state.lock();
-            let node = state.layout.live().get_exact(span);
-            node.is_some_and(
-                |node| matches!(node.value(), Entry::Classic(held) if Arc::ptr_eq(held, classic)),
-            )
-        };
-        if held {
+        if self.state.lock().has_classic(span, classic) {
             return Ok(false);
         }
         self.map(slot, classic).map(|()| true)
@@ -493,11 +676,9 @@ impl State {
     /// Puts `backing` behind the space, with all live mappings made in it.
     fn take_backing(&mut self, backing: Backing) -> Result<(), JoinError> {
         for node in self.layout.live().iter() {
-            if let Entry::Classic(classic) = node.value() {
-                backing
-                    .map(node.span(), classic.phys, classic.access)
-                    .map_err(|failed| JoinError::Mapping(node.span(), failed.err.into()))?;
-            }
+            node.value()
+                .program(&backing, node.span())
+                .map_err(|failed| JoinError::Mapping(node.span(), failed.err.into()))?;
         }
         self.layout.set_widest(backing.aperture()?);
         self.backing = Some(backing);
@@ -521,34 +702,164 @@ impl State {
             // What held with more PFs holds with fewer.
             let _ = self.layout.restrict(pf.rules.aperture, &pf.rules.reserved);
         }
-        if self.pfs.is_empty() && self.layout.live().first().is_none() {
-            self.backing = None;
+        self.forget_backing();
+    }
+
+    fn has_classic(&self, span: Span<Iova>, classic: &Arc<Classic>) -> bool {
+        self.layout.live().get_exact(span).is_some_and(
+            |node| matches!(node.value(), Entry::Classic(held) if Arc::ptr_eq(held, classic)),
+        )
+    }
+
+    fn has_user(&self, span: Span<Iova>, owner: Owner) -> bool {
+        self.layout
+            .live()
+            .get_exact(span)
+            .is_some_and(|node| matches!(node.value(), Entry::User(user) if user.owner == owner))
+    }
+
+    /// Makes what was just recorded at `span` in the domain. On failure nothing is mapped or
+    /// recorded, and the slot is handed back, unless its range is poisoned.
+    fn program(&mut self, span: Span<Iova>) -> Result<(), (Refusal, Option<Slot>)> {
+        let (Some(backing), Some(node)) = (&self.backing, self.layout.live().get_exact(span))
+        else {
+            return Err((Refusal::NoPf, self.layout.remove_exact(span).ok()));
+        };
+        node.value().program(backing, span).map_err(|failed| {
+            let slot = if failed.undone {
+                self.layout.remove_exact(span).ok()
+            } else {
+                self.poison(span);
+                None
+            };
+            (failed.err.into(), slot)
+        })
+    }
+
+    /// Maps a pinned buffer. A refused one stays in `slot`, or goes to `gone`.
+    fn map_user(
+        &mut self,
+        slot: &mut Option<Slot>,
+        place: Place,
+        gone: &mut Tree<Entry>,
+    ) -> Result<Span<Iova>, Refusal> {
+        let backing = self.backing.as_ref().ok_or(Refusal::NoPf)?;
+        if self.pfs.is_empty() && !self.vm {
+            return Err(Refusal::NoPf);
+        }
+        let node = slot.as_mut().ok_or(Refusal::NoPf)?;
+        let Entry::User(user) = node.value() else {
+            return Err(Refusal::NoPf);
+        };
+        let span = if !backing.translates() {
+            let phys = user.pins.contiguous().ok_or(Refusal::Scattered)?;
+            let span = Span::between(Iova::new(phys.first().raw()), Iova::new(phys.last().raw()));
+            if matches!(place, Place::At(wanted) if wanted != span) {
+                return Err(Refusal::NotTranslated);
+            }
+            span
+        } else {
+            match place {
+                Place::At(span) => {
+                    if span.first() < fixed_floor(backing)? {
+                        return Err(Refusal::SharedFixed);
+                    }
+                    span
+                }
+                Place::Any(required) => {
+                    if backing.is_shared() {
+                        return Err(Refusal::SharedUser);
+                    }
+                    let largest = Alignment::new(LARGEST_PAGE)?;
+                    let best = best_alignment(backing.page_sizes()?, user.pins.runs(), largest);
+                    self.layout.allocate(Request {
+                        length: Length::new(user.buffer.length())?,
+                        wanted: best.max(required),
+                        required,
+                        floor: ffi::ram_end(),
+                    })?
+                }
+            }
+        };
+        node.set_span(span);
+        if let Some(node) = slot.take() {
+            if let Err(refused) = self.layout.insert(node) {
+                *slot = Some(refused.node);
+                return Err(refused.error.into());
+            }
+        }
+        self.program(span).map_err(|(why, node)| {
+            if let Some(node) = node {
+                // Its span was in no other tree, nor is it in this one.
+                drop(gone.insert(node));
+            }
+            why
+        })?;
+        Ok(span)
+    }
+
+    /// Moves the node of `span` over to `gone`.
+    fn take_out(&mut self, span: Span<Iova>, gone: &mut Tree<Entry>) {
+        if let Ok(node) = self.layout.remove_exact(span) {
+            // Spans of one layout do not overlap.
+            drop(gone.insert(node));
         }
     }
 
-    fn unmap(
-        &mut self,
-        span: Span<Iova>,
-        classic: &Arc<Classic>,
-    ) -> Result<Option<Slot>, Poisoned> {
+    /// Undoes [`Self::take_out`].
+    fn put_back(&mut self, gone: &mut Tree<Entry>) {
+        while let Some(node) = gone.pop_first() {
+            // It was here before, and nothing has been put in its place.
+            drop(self.layout.live_mut().insert(node));
+        }
+    }
+
+    /// Unmaps what was taken out, with one flush. What the IOMMU did not remove is recorded again,
+    /// as poisoned.
+    fn unmap_all(&mut self, gone: &mut Tree<Entry>) {
+        if let Some(backing) = &self.backing {
+            let live = self.layout.live_mut();
+            let mut first_poisoned = None;
+            backing.unmap_all(gone.iter().map(Node::span), |span| {
+                first_poisoned.get_or_insert(span);
+            });
+            let mut next = first_poisoned;
+            while let Some(span) = next {
+                next = gone.next(span.last()).map(Node::span);
+                // After the first failure nothing is certain any more.
+                if let Ok(mut node) = gone.remove(span) {
+                    core::mem::replace(node.value_mut(), Entry::Poisoned).leak();
+                    drop(live.insert(node));
+                }
+            }
+        }
+        self.forget_backing();
+    }
+
+    fn unmap(&mut self, span: Span<Iova>) -> Result<Option<Slot>, Poisoned> {
         if let Some(backing) = &self.backing {
             if let Err(poisoned) = backing.unmap(span) {
                 self.poison(span);
-                classic.leak();
                 return Err(poisoned);
             }
         }
         let slot = self.layout.remove_exact(span).ok();
-        if self.pfs.is_empty() && self.layout.live().first().is_none() {
+        self.forget_backing();
+        Ok(slot)
+    }
+
+    /// Drops the domain of the owned space once it is empty and without PFs: the next PF may sit
+    /// behind another IOMMU.
+    fn forget_backing(&mut self) {
+        if self.pfs.is_empty() && self.layout.live().first().is_none() && !self.vm {
             self.backing = None;
         }
-        Ok(slot)
     }
 
     /// Takes a range out of use for good.
     fn poison(&mut self, span: Span<Iova>) {
         if let Some(entry) = self.layout.get_mut(span.first()) {
-            *entry = Entry::Poisoned;
+            core::mem::replace(entry, Entry::Poisoned).leak();
         }
     }
 }

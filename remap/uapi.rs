@@ -112,3 +112,50 @@ wire!(qat_iommu_unmap {
     iova: u64,
     length: u64,
 });
+plain!(qat_iommu_user_buffer {
+    va: u64,
+    length: u64,
+    iova: u64,
+});
+plain!(qat_iommu_unmap_range {
+    iova: u64,
+    length: u64,
+});
+wire!(qat_iommu_map_user {
+    size: u32,
+    flags: u32,
+    va: u64,
+    length: u64,
+    alignment: u64,
+    iova: u64,
+});
+wire!(qat_iommu_unmap_user {
+    size: u32,
+    flags: u32,
+    va: u64,
+    length: u64,
+});
+wire!(qat_iommu_query {
+    size: u32,
+    flags: u32,
+    iova: u64,
+    length: u64,
+    backing: u64,
+    kind: u32,
+    map_flags: u32,
+});
+wire!(qat_iommu_map_user_batch {
+    size: u32,
+    flags: u32,
+    buffers: u64,
+    alignment: u64,
+    count: u32,
+    failed: u32,
+});
+wire!(qat_iommu_unmap_batch {
+    size: u32,
+    flags: u32,
+    ranges: u64,
+    count: u32,
+    failed: u32,
+});

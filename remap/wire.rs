@@ -4,12 +4,18 @@
 //! or longer than this kernel's, and is written back no further than the caller has room. No state.
 
 use super::uapi::Wire;
-use core::mem::size_of;
+use core::{
+    marker::PhantomData,
+    mem::size_of, //
+};
 use kernel::{
     error::code::E2BIG,
     page::PAGE_SIZE,
     prelude::*,
-    transmute::AsBytes,
+    transmute::{
+        AsBytes,
+        FromBytes, //
+    },
     uaccess::{
         UserPtr,
         UserSlice,
@@ -112,5 +118,44 @@ impl Filler {
         }
         self.count = self.count.saturating_add(1);
         Ok(())
+    }
+}
+
+/// An array in user space that is read as a whole, and may be written back.
+pub(super) struct Array<T> {
+    at: UserPtr,
+    length: usize,
+    _element: PhantomData<T>,
+}
+
+impl<T: AsBytes + FromBytes> Array<T> {
+    /// The array of `count` elements at `address`.
+    pub(super) fn new(address: u64, count: u32) -> Result<Self> {
+        let address = usize::try_from(address).map_err(|_| EFAULT)?;
+        let count = usize::try_from(count).map_err(|_| E2BIG)?;
+        Ok(Self {
+            at: UserPtr::from_addr(address),
+            length: count.checked_mul(size_of::<T>()).ok_or(E2BIG)?,
+            _element: PhantomData,
+        })
+    }
+
+    /// Reads every element, once.
+    pub(super) fn read(&self) -> Result<KVVec<T>> {
+        let count = self.length / size_of::<T>();
+        let mut elements = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        let mut reader = UserSlice::new(self.at, self.length).reader();
+        while !reader.is_empty() {
+            elements.push(reader.read()?, GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(elements)
+    }
+
+    /// Writes every element.
+    pub(super) fn write(&self, elements: &[T]) -> Result {
+        let mut writer = UserSlice::new(self.at, self.length).writer();
+        elements
+            .iter()
+            .try_for_each(|element| writer.write(element))
     }
 }

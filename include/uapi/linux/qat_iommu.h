@@ -50,16 +50,19 @@
  *  EINVAL        An address is not page aligned, a length is 0, neither read nor
  *                write is asked for, the structure is too short, or a reserved
  *                field is not zero.
- *  EINTR         A fatal signal ended the command.
+ *  EINTR         A signal ended the command.
  *  EIO           The IOMMU did not remove exactly what was asked. The range stays
  *                out of use for as long as the module is loaded; the kernel log
  *                has the details.
  *  ENODEV        No usable QAT PF, or the one this context was attached to is gone.
  *  ENOENT        No mapping of this context has exactly this range.
- *  ENOMEM        No memory for the mapping, its record, or the IOMMU's page tables.
+ *  ENOMEM        No memory for the mapping, its record, or the IOMMU's page tables;
+ *                or the buffer exceeds the caller's RLIMIT_MEMLOCK.
+ *  ENOSPC        No free range of IOVAs is large enough.
  *  ENOTTY        No such command.
  *  EOPNOTSUPP    A flag is unknown, or the IOMMU cannot do this (read-only pages,
- *                or fixed ranges of a shared PF behind virtio-iommu).
+ *                fixed ranges of a shared PF behind virtio-iommu, a scattered
+ *                buffer where nothing translates).
  *  EOVERFLOW     The range, or its size rounded up to pages, wraps at 2^64.
  *  EPERM         The caller lacks CAP_SYS_RAWIO, or the kernel is locked down.
  *  ERANGE        The range ends beyond the aperture, or beyond the physical
@@ -75,6 +78,11 @@ enum {
 	QAT_IOMMU_CMD_ATTACH = 0x81,
 	QAT_IOMMU_CMD_MAP_PHYS = 0x82,
 	QAT_IOMMU_CMD_UNMAP = 0x83,
+	QAT_IOMMU_CMD_MAP_USER = 0x84,
+	QAT_IOMMU_CMD_UNMAP_USER = 0x85,
+	QAT_IOMMU_CMD_QUERY = 0x86,
+	QAT_IOMMU_CMD_MAP_USER_BATCH = 0x87,
+	QAT_IOMMU_CMD_UNMAP_BATCH = 0x88,
 };
 
 /**
@@ -213,8 +221,9 @@ enum qat_iommu_attach_flags {
  * @reserved: Must be 0
  * @space: Output: number of the space, as in struct qat_iommu_pf
  *
- * Choose the one space that INFO describes for this context. MAP_PHYS is not
- * bound by the choice: it reaches every space.
+ * Choose the one space that INFO describes for this context and that its buffers
+ * are mapped in. MAP_PHYS is not bound by the choice: it reaches every space. While
+ * buffers are mapped in another space the choice cannot change (EBUSY).
  */
 struct qat_iommu_attach {
 	__u32 size;
@@ -232,10 +241,13 @@ struct qat_iommu_attach {
  * enum qat_iommu_map_flags - What the PFs may do with a mapping
  * @QAT_IOMMU_MAP_READ: Read it
  * @QAT_IOMMU_MAP_WRITE: Write it. Some IOMMUs allow reading as well.
+ * @QAT_IOMMU_MAP_FIXED: MAP_USER only: the caller chooses the IOVA. Needs
+ *	CAP_SYS_RAWIO.
  */
 enum qat_iommu_map_flags {
 	QAT_IOMMU_MAP_READ = 1 << 0,
 	QAT_IOMMU_MAP_WRITE = 1 << 1,
+	QAT_IOMMU_MAP_FIXED = 1 << 2,
 };
 
 /**
@@ -275,6 +287,9 @@ struct qat_iommu_map_phys {
  * Remove exactly one mapping of this context from every space that holds it. No
  * PF reaches the memory any more when this returns. The memory is not looked
  * at: it may have been freed before.
+ *
+ * The IOVA of a mapping that MAP_USER made may be the one that it returned, with
+ * its offset within the page, and the length the one that was given to it.
  */
 struct qat_iommu_unmap {
 	__u32 size;
@@ -283,5 +298,167 @@ struct qat_iommu_unmap {
 	__aligned_u64 length;
 };
 #define QAT_IOMMU_UNMAP _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_UNMAP)
+
+/**
+ * struct qat_iommu_map_user - ioctl(QAT_IOMMU_MAP_USER)
+ * @size: sizeof(struct qat_iommu_map_user)
+ * @flags: Combination of enum qat_iommu_map_flags, read or write at least
+ * @va: Where the caller's buffer begins; any address
+ * @length: Bytes
+ * @alignment: What the IOVA of the buffer's first page is to be a multiple of: a
+ *	power of two, a page or more. 0 leaves the choice to the kernel: the
+ *	smallest alignment with which the IOMMU can use its largest pages for this
+ *	buffer. Must be 0 with QAT_IOMMU_MAP_FIXED.
+ * @iova: Output: the IOVA of the byte at @va. Input with QAT_IOMMU_MAP_FIXED,
+ *	with the same offset within the page as @va.
+ *
+ * Pin the pages of a buffer of the caller and map them at one contiguous range of
+ * IOVAs in the context's space: the one that ATTACH chose, else the default one,
+ * which is then kept. The pages stay pinned, and the device keeps seeing them,
+ * whatever the caller does with its address range, until the mapping goes: by
+ * UNMAP or UNMAP_USER, with the context's last reference, or with a shared PF.
+ *
+ * The pages are charged to RLIMIT_MEMLOCK of the calling process (ENOMEM beyond
+ * it, unless the caller has CAP_IPC_LOCK). Opening the node is all the privilege
+ * that it takes. A signal ends the call between two steps (EINTR), with nothing
+ * mapped.
+ *
+ * Without translation (mode UNTRANSLATED or VM) a physically contiguous buffer
+ * gets its physical address as IOVA, for callers with CAP_SYS_RAWIO (else EPERM);
+ * another one cannot be mapped (EOPNOTSUPP).
+ *
+ * Memory that cannot be pinned for long gives the errno of the kernel's page
+ * pinning: EFAULT for what is not mapped, not accessible or a device's, and for
+ * writable file mappings on most file systems.
+ */
+struct qat_iommu_map_user {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 va;
+	__aligned_u64 length;
+	__aligned_u64 alignment;
+	__aligned_u64 iova;
+};
+#define QAT_IOMMU_MAP_USER _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_MAP_USER)
+
+/**
+ * struct qat_iommu_unmap_user - ioctl(QAT_IOMMU_UNMAP_USER)
+ * @size: sizeof(struct qat_iommu_unmap_user)
+ * @flags: Must be 0
+ * @va: As given to MAP_USER
+ * @length: As given to MAP_USER
+ *
+ * Remove the mapping that this context made of exactly this buffer with MAP_USER,
+ * and unpin it. Where the buffer was mapped more than once, the newest goes.
+ */
+struct qat_iommu_unmap_user {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 va;
+	__aligned_u64 length;
+};
+#define QAT_IOMMU_UNMAP_USER _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_UNMAP_USER)
+
+/**
+ * enum qat_iommu_query_kind - What backs a mapping
+ * @QAT_IOMMU_QUERY_PHYS: A physical range, by MAP_PHYS
+ * @QAT_IOMMU_QUERY_USER: A pinned buffer, by MAP_USER
+ */
+enum qat_iommu_query_kind {
+	QAT_IOMMU_QUERY_PHYS = 0,
+	QAT_IOMMU_QUERY_USER = 1,
+};
+
+/**
+ * struct qat_iommu_query - ioctl(QAT_IOMMU_QUERY)
+ * @size: sizeof(struct qat_iommu_query)
+ * @flags: Must be 0
+ * @iova: Input: where to look from. Output: first IOVA of the mapping.
+ * @length: Output: bytes that it covers
+ * @backing: Output: its physical address, or the address of the buffer's first
+ *	page in the process that mapped it
+ * @kind: Output: enum qat_iommu_query_kind
+ * @map_flags: Output: QAT_IOMMU_MAP_READ and QAT_IOMMU_MAP_WRITE, as it was mapped
+ *
+ * Find the mapping of this context, in its space, that holds the IOVA or else the
+ * next one above it; ENOENT if there is none. To list them all, go on at iova +
+ * length.
+ */
+struct qat_iommu_query {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 iova;
+	__aligned_u64 length;
+	__aligned_u64 backing;
+	__u32 kind;
+	__u32 map_flags;
+};
+#define QAT_IOMMU_QUERY _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_QUERY)
+
+/* The most elements that a batch command takes (E2BIG above). */
+#define QAT_IOMMU_BATCH_MAX	65536
+
+/**
+ * struct qat_iommu_user_buffer - One buffer of a batch
+ * @va: Where it begins
+ * @length: Bytes
+ * @iova: Output: the IOVA of its first byte
+ */
+struct qat_iommu_user_buffer {
+	__aligned_u64 va;
+	__aligned_u64 length;
+	__aligned_u64 iova;
+};
+
+/**
+ * struct qat_iommu_map_user_batch - ioctl(QAT_IOMMU_MAP_USER_BATCH)
+ * @size: sizeof(struct qat_iommu_map_user_batch)
+ * @flags: QAT_IOMMU_MAP_READ, QAT_IOMMU_MAP_WRITE or both
+ * @buffers: User pointer to an array of struct qat_iommu_user_buffer
+ * @alignment: As for MAP_USER, for each of them
+ * @count: Elements of the array, at most QAT_IOMMU_BATCH_MAX
+ * @failed: Output, if the command fails because of a buffer: which one (from 0)
+ *
+ * MAP_USER for each buffer, or for none: each mapping is its own.
+ */
+struct qat_iommu_map_user_batch {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 buffers;
+	__aligned_u64 alignment;
+	__u32 count;
+	__u32 failed;
+};
+#define QAT_IOMMU_MAP_USER_BATCH \
+	_IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_MAP_USER_BATCH)
+
+/**
+ * struct qat_iommu_unmap_range - One range of a batch
+ * @iova: As for UNMAP
+ * @length: As for UNMAP
+ */
+struct qat_iommu_unmap_range {
+	__aligned_u64 iova;
+	__aligned_u64 length;
+};
+
+/**
+ * struct qat_iommu_unmap_batch - ioctl(QAT_IOMMU_UNMAP_BATCH)
+ * @size: sizeof(struct qat_iommu_unmap_batch)
+ * @flags: Must be 0
+ * @ranges: User pointer to an array of struct qat_iommu_unmap_range
+ * @count: Elements of the array, at most QAT_IOMMU_BATCH_MAX
+ * @failed: Output, if the command fails because of a range: which one (from 0)
+ *
+ * UNMAP for each range, all of them made by MAP_USER, or for none.
+ */
+struct qat_iommu_unmap_batch {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 ranges;
+	__u32 count;
+	__u32 failed;
+};
+#define QAT_IOMMU_UNMAP_BATCH _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_UNMAP_BATCH)
 
 #endif
