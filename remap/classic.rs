@@ -218,9 +218,9 @@ fn unmap_on_host(owner: Owner, iova: u64, size: u64) -> Result<(), Refusal> {
     result
 }
 
-/// Unmaps everything that `owner` made. For a context that is closed.
+/// Unmaps every classic mapping that `owner` made. For a context that is closed.
 pub(crate) fn release(owner: Owner) {
     for space in host::lock().spaces() {
-        space.release(owner);
+        space.release_classics(owner);
     }
 }

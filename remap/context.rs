@@ -42,7 +42,8 @@ use crate::iova::{
         PAGE, //
     },
     error::Error as RangeError,
-    span::Span, //
+    span::Span,
+    tree::Tree, //
 };
 use core::cmp::Reverse;
 use kernel::{
@@ -89,6 +90,8 @@ pub(crate) struct Context {
     id: u64,
     /// Numbers the buffers of this context.
     sequence: Atomic<u64>,
+    /// It has made classic mappings.
+    classics: Atomic<bool>,
     #[pin]
     state: Mutex<State>,
 }
@@ -96,7 +99,14 @@ pub(crate) struct Context {
 #[pinned_drop]
 impl PinnedDrop for Context {
     fn drop(self: Pin<&mut Self>) {
-        classic::release(self.owner());
+        if self.classics.load(Relaxed) {
+            classic::release(self.owner());
+        }
+        // Nobody else knows this context any more, so its lock may be held while pages are unpinned.
+        let state = self.state.lock();
+        if let Some(space) = &state.space {
+            space.release_users(state.buffers.values().copied(), self.owner());
+        }
     }
 }
 
@@ -107,6 +117,7 @@ impl Context {
             pin_init!(Self {
                 id: NEXT_CONTEXT.fetch_add(1, Relaxed),
                 sequence: Atomic::new(0),
+                classics: Atomic::new(false),
                 state <- new_mutex!(State {
                     space: None,
                     buffers: RBTree::new(),
@@ -177,6 +188,7 @@ impl Context {
         let mut received = Received::<qat_iommu_map_phys>::read(arg)?;
         let map = &mut received.value;
         let access = access(map.flags, 0)?;
+        self.classics.store(true, Relaxed);
         map.mapped = classic::map(self.owner(), map.phys, map.iova, map.length, access)
             .map_err(Refusal::errno)?;
         let (iova, mapped) = (map.iova, map.mapped);
@@ -235,10 +247,16 @@ impl Context {
         let (slot, key) = self.pin(&wanted, access)?;
         let record = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
 
+        let mut slot = Some(slot);
         let mut state = self.state.lock();
-        let span = state.with(&space, |space| space.map_user(slot, place))?;
-        state.buffers.insert(record.into_node(key, span));
-        Ok(span)
+        let result = state.with(&space, |space| space.map_user(&mut slot, place));
+        if let Ok(span) = result {
+            state.buffers.insert(record.into_node(key, span));
+        }
+        drop(state);
+        // A refused buffer is unpinned without a lock.
+        drop(slot);
+        result
     }
 
     fn pin(&self, wanted: &Wanted, access: Access) -> Result<(Slot, BufferKey), Refusal> {
@@ -392,16 +410,13 @@ impl Context {
         }
 
         let mut state = self.state.lock();
-        let mut result = Ok(());
-        let mapped = state.with(&space, |space| {
-            result = space.map_users(&mut slots, |_, span| {
+        let result = match state.with(&space, Ok) {
+            Ok(space) => space.map_users(&mut slots, |span| {
                 let _ = spans.push_within_capacity(span);
-            });
-            Ok(())
-        });
-        mapped.map_err(|why| (0, why))?;
+            }),
+            Err(why) => Err((0, why, Tree::new())),
+        };
         if result.is_ok() {
-            let state = &mut *state;
             for (key, span) in keys.iter().zip(spans.iter()) {
                 if let Some(record) = records.pop() {
                     state.buffers.insert(record.into_node(*key, *span));
@@ -409,7 +424,8 @@ impl Context {
             }
         }
         drop(state);
-        result?;
+        // Refused buffers are unpinned without a lock.
+        result.map_err(|(index, why, _gone)| (index, why))?;
         for (buffer, span) in buffers.iter_mut().zip(spans.iter()) {
             buffer.iova = span.first().raw() | (buffer.va & (PAGE - 1));
         }
@@ -483,13 +499,13 @@ impl State {
     }
 
     /// Runs `work` on `space`, if that is still the space of this context.
-    fn with<R>(
-        &mut self,
-        space: &Space,
-        work: impl FnOnce(&Space) -> Result<R, Refusal>,
+    fn with<'a, R>(
+        &self,
+        space: &'a Space,
+        work: impl FnOnce(&'a Space) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
         match &self.space {
-            Some(present) if present.id == space.id => work(present),
+            Some(present) if present.id == space.id => work(space),
             _ => Err(Refusal::Busy),
         }
     }

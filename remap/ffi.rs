@@ -31,6 +31,8 @@ extern "C" {
     fn qat_iommu_table_pages() -> u64;
     fn qat_iommu_pause() -> bool;
     fn qat_iommu_signal_pending() -> bool;
+    pub(super) fn qat_iommu_charge(mm: *mut bindings::mm_struct, pages: u64) -> c_int;
+    pub(super) fn qat_iommu_uncharge(mm: *mut bindings::mm_struct, pages: u64);
     fn qat_iommu_ram_end() -> u64;
     pub(super) fn qat_iommu_page_pfn(page: *mut bindings::page) -> u64;
     pub(super) fn qat_iommu_pci_segment(pdev: *mut bindings::pci_dev) -> u32;

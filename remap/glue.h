@@ -10,6 +10,7 @@
 
 struct iommu_domain;
 struct iommu_iotlb_gather;
+struct mm_struct;
 struct page;
 struct pci_dev;
 
@@ -33,6 +34,8 @@ void qat_iommu_gather_sync(struct iommu_domain *domain,
 			   struct iommu_iotlb_gather *gather);
 bool qat_iommu_pause(void);
 bool qat_iommu_signal_pending(void);
+int qat_iommu_charge(struct mm_struct *mm, u64 pages);
+void qat_iommu_uncharge(struct mm_struct *mm, u64 pages);
 u64 qat_iommu_page_pfn(struct page *page);
 u64 qat_iommu_ram_end(void);
 u32 qat_iommu_pci_segment(struct pci_dev *pdev);

@@ -258,10 +258,12 @@ pub(crate) fn unbinding(dev: &pci::Device) {
     else {
         return;
     };
-    if let Ok(space) = host.spaces.remove(index) {
+    let ended = host.spaces.remove(index);
+    host.generation += 1;
+    drop(host);
+    if let Ok(space) = ended {
         space.end();
     }
-    host.generation += 1;
     pr_info!("{}: PF leaves with its driver\n", PciAddress::of(dev));
 }
 

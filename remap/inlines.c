@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/capability.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/memory_hotplug.h>
@@ -58,6 +59,28 @@ bool qat_iommu_pause(void)
 bool qat_iommu_signal_pending(void)
 {
 	return signal_pending(current);
+}
+
+/*
+ * Charges pinned pages to a process, against the limit of the caller. What the
+ * process has locked otherwise counts as well.
+ */
+int qat_iommu_charge(struct mm_struct *mm, u64 pages)
+{
+	u64 limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	u64 locked = READ_ONCE(mm->locked_vm);
+	u64 pinned = atomic64_add_return(pages, &mm->pinned_vm);
+
+	if (pinned + locked > limit && !capable(CAP_IPC_LOCK)) {
+		atomic64_sub(pages, &mm->pinned_vm);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void qat_iommu_uncharge(struct mm_struct *mm, u64 pages)
+{
+	atomic64_sub(pages, &mm->pinned_vm);
 }
 
 u64 qat_iommu_page_pfn(struct page *page)

@@ -3,9 +3,10 @@
 //! Pinned pages of a user buffer and their charge to RLIMIT_MEMLOCK. Both are undone by being
 //! dropped, once, whatever the reason.
 //!
-//! Locks: none may be held while pages are pinned or unpinned: the caller's page may be on a file
-//! system that never answers (FUSE), or in the hands of userfaultfd. The charge takes the mmap lock
-//! of the process.
+//! Locks: none may be held while pages are pinned: the caller's page may be on a file system that
+//! never answers (FUSE), or in the hands of userfaultfd. For the same reason the charge is an atomic
+//! counter (`pinned_vm`) and not one under the process's mmap lock, which a page fault of its own
+//! can hold for as long as it likes: unbind and close must not wait for that.
 
 use super::ffi;
 use crate::iova::{
@@ -85,8 +86,8 @@ impl Charge {
     /// Charges the calling process; `ENOMEM` beyond its limit.
     fn new(pages: usize) -> Result<Self> {
         let mm: ARef<Mm> = ARef::from(&**kernel::current!().mm().ok_or(EFAULT)?);
-        // SAFETY: The mm is valid. Takes its mmap lock.
-        to_result(unsafe { bindings::account_locked_vm(mm.as_raw(), pages, true) })?;
+        // SAFETY: The mm is valid.
+        to_result(unsafe { ffi::qat_iommu_charge(mm.as_raw(), pages as u64) })?;
         // INVARIANT: Charged just now.
         Ok(Self { mm, pages })
     }
@@ -96,7 +97,7 @@ impl Drop for Charge {
     fn drop(&mut self) {
         // SAFETY: The mm is valid, if only as a husk of an exited process; by the type invariant
         // the pages were charged to it.
-        unsafe { bindings::account_locked_vm(self.mm.as_raw(), self.pages, false) };
+        unsafe { ffi::qat_iommu_uncharge(self.mm.as_raw(), self.pages as u64) };
     }
 }
 

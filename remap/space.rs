@@ -125,7 +125,7 @@ pub(crate) struct Found {
     pub(crate) access: Access,
 }
 
-/// How many mappings are unmapped before others get the lock of the space.
+/// How many buffers are unmapped before others get the lock of the space.
 const RELEASED_AT_ONCE: usize = 1024;
 
 /// The largest page size that is worth an alignment.
@@ -349,7 +349,8 @@ impl Space {
         true
     }
 
-    /// Ends the space of a shared PF: when this returns its domain holds nothing of ours.
+    /// Ends the space of a shared PF: when this returns its domain holds nothing of ours. Called
+    /// without the host's lock: pages are unpinned.
     pub(crate) fn end(&self) {
         let mut guard = self.state.lock();
         let mut gone = core::mem::replace(guard.layout.live_mut(), Tree::new());
@@ -455,56 +456,51 @@ impl Space {
         })
     }
 
-    /// Maps a pinned buffer at a place of the caller's choice or ours, or changes nothing. Returns
-    /// where.
-    pub(crate) fn map_user(&self, slot: Slot, place: Place) -> Result<Span<Iova>, Refusal> {
-        let mut slots = Tree::new();
-        let mut slot = Some(slot);
-        let mut guard = self.state.lock();
-        let result = guard.map_user(&mut slot, place, &mut slots);
-        drop(guard);
-        // What is left of a refused mapping goes without the lock: it is pinned.
-        drop(slots);
-        drop(slot);
-        result
+    /// Maps a pinned buffer at a place of the caller's choice or ours. Returns where; a refused one
+    /// stays in `slot`, to be dropped without a lock.
+    pub(crate) fn map_user(
+        &self,
+        slot: &mut Option<Slot>,
+        place: Place,
+    ) -> Result<Span<Iova>, Refusal> {
+        self.state.lock().map_user(slot, place)
     }
 
-    /// Maps several pinned buffers, or none; `told` hears of each where it is. On failure the
-    /// buffer is named that could not be mapped.
+    /// Maps several pinned buffers, or none; `told` hears where each of them is. On failure the
+    /// buffer is named that could not be mapped, and all are in `slots` or handed back, to be
+    /// dropped without a lock.
     pub(crate) fn map_users(
         &self,
         slots: &mut [(Option<Slot>, Place)],
-        mut told: impl FnMut(usize, Span<Iova>),
-    ) -> Result<(), (usize, Refusal)> {
-        let mut gone = Tree::new();
-        let mut mapped: Option<usize> = None;
+        mut told: impl FnMut(Span<Iova>),
+    ) -> Result<(), (usize, Refusal, Tree<Entry>)> {
         let mut guard = self.state.lock();
-        let mut result = Ok(());
-        for (index, (slot, place)) in slots.iter_mut().enumerate() {
-            match guard.map_user(slot, *place, &mut gone) {
-                Ok(span) => {
-                    *place = Place::At(span);
-                    mapped = Some(index);
-                    told(index, span);
-                }
-                Err(why) => {
-                    result = Err((index, why));
-                    break;
-                }
+        let mut mapped: usize = 0;
+        let failed = slots
+            .iter_mut()
+            .enumerate()
+            .find_map(
+                |(index, (slot, place))| match guard.map_user(slot, *place) {
+                    Ok(span) => {
+                        *place = Place::At(span);
+                        mapped = index + 1;
+                        told(span);
+                        None
+                    }
+                    Err(why) => Some((index, why)),
+                },
+            );
+        let Some((index, why)) = failed else {
+            return Ok(());
+        };
+        let mut gone = Tree::new();
+        for (_, place) in slots.iter().take(mapped) {
+            if let Place::At(span) = place {
+                guard.take_out(*span, &mut gone);
             }
         }
-        if result.is_err() {
-            let done = mapped.map_or(0, |last| last + 1);
-            for (_, place) in slots.iter().take(done) {
-                if let Place::At(span) = place {
-                    guard.take_out(*span, &mut gone);
-                }
-            }
-            guard.unmap_all(&mut gone);
-        }
-        drop(guard);
-        drop(gone);
-        result
+        guard.unmap_all(&mut gone);
+        Err((index, why, gone))
     }
 
     /// Unmaps the pinned buffer of `owner` that is exactly `span`. What is returned is to be
@@ -574,7 +570,7 @@ impl Space {
     /// The classic mapping of `owner` that is exactly `span`.
     pub(crate) fn find(&self, span: Span<Iova>, owner: Owner) -> Option<Arc<Classic>> {
         let state = self.state.lock();
-        match state.layout.live().get_exact(span)?.value() {
+        match state.entry(span)? {
             Entry::Classic(classic) if classic.owner == owner => Some(classic.clone()),
             _ => None,
         }
@@ -594,28 +590,41 @@ impl Space {
         guard.unmap(span)
     }
 
-    /// Unmaps everything of `owner`.
-    pub(crate) fn release(&self, owner: Owner) {
-        let mut from = Iova::MIN;
+    /// Unmaps every classic mapping of `owner`. Called with the host locked.
+    pub(crate) fn release_classics(&self, owner: Owner) {
+        let mut guard = self.state.lock();
+        let mut gone = Tree::new();
+        let mut next = guard.layout.live().first().map(Node::span);
+        while let Some(span) = next {
+            if let Some(Entry::Classic(classic)) = guard.entry(span) {
+                if classic.owner == owner {
+                    guard.take_out(span, &mut gone);
+                }
+            }
+            next = guard.layout.live().next(span.last()).map(Node::span);
+        }
+        // A range that is poisoned here was reported and stays recorded.
+        guard.unmap_all(&mut gone);
+    }
+
+    /// Unmaps the pinned buffers of `owner` at `spans`, as far as they are still there. Called
+    /// without a lock that anyone else waits for: the pages are unpinned.
+    pub(crate) fn release_users(&self, mut spans: impl Iterator<Item = Span<Iova>>, owner: Owner) {
         loop {
             let mut gone = Tree::new();
             let mut guard = self.state.lock();
-            let mut next = guard.layout.live().get(from).map(Node::span);
-            next = next.or_else(|| guard.layout.live().next(from).map(Node::span));
-            while let Some(span) = next.filter(|_| gone.len() < RELEASED_AT_ONCE) {
-                let entry = guard.layout.live().get_exact(span).map(Node::value);
-                if entry.and_then(Entry::owner) == Some(owner) {
+            let mut taken = 0;
+            for span in spans.by_ref().take(RELEASED_AT_ONCE) {
+                taken += 1;
+                if guard.has_user(span, owner) {
                     guard.take_out(span, &mut gone);
                 }
-                from = span.last();
-                next = guard.layout.live().next(from).map(Node::span);
             }
-            // A range that is poisoned here was reported and stays recorded.
             guard.unmap_all(&mut gone);
             drop(guard);
             drop(gone);
             ffi::pause();
-            if next.is_none() {
+            if taken < RELEASED_AT_ONCE {
                 break;
             }
         }
@@ -705,17 +714,16 @@ impl State {
         self.forget_backing();
     }
 
+    fn entry(&self, span: Span<Iova>) -> Option<&Entry> {
+        self.layout.live().get_exact(span).map(Node::value)
+    }
+
     fn has_classic(&self, span: Span<Iova>, classic: &Arc<Classic>) -> bool {
-        self.layout.live().get_exact(span).is_some_and(
-            |node| matches!(node.value(), Entry::Classic(held) if Arc::ptr_eq(held, classic)),
-        )
+        matches!(self.entry(span), Some(Entry::Classic(held)) if Arc::ptr_eq(held, classic))
     }
 
     fn has_user(&self, span: Span<Iova>, owner: Owner) -> bool {
-        self.layout
-            .live()
-            .get_exact(span)
-            .is_some_and(|node| matches!(node.value(), Entry::User(user) if user.owner == owner))
+        matches!(self.entry(span), Some(Entry::User(user)) if user.owner == owner)
     }
 
     /// Makes what was just recorded at `span` in the domain. On failure nothing is mapped or
@@ -736,13 +744,8 @@ impl State {
         })
     }
 
-    /// Maps a pinned buffer. A refused one stays in `slot`, or goes to `gone`.
-    fn map_user(
-        &mut self,
-        slot: &mut Option<Slot>,
-        place: Place,
-        gone: &mut Tree<Entry>,
-    ) -> Result<Span<Iova>, Refusal> {
+    /// Maps a pinned buffer. A refused one stays in `slot`, unless its range is poisoned.
+    fn map_user(&mut self, slot: &mut Option<Slot>, place: Place) -> Result<Span<Iova>, Refusal> {
         let backing = self.backing.as_ref().ok_or(Refusal::NoPf)?;
         if self.pfs.is_empty() && !self.vm {
             return Err(Refusal::NoPf);
@@ -789,10 +792,7 @@ impl State {
             }
         }
         self.program(span).map_err(|(why, node)| {
-            if let Some(node) = node {
-                // Its span was in no other tree, nor is it in this one.
-                drop(gone.insert(node));
-            }
+            *slot = node;
             why
         })?;
         Ok(span)
