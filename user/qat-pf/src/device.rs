@@ -38,10 +38,20 @@ pub struct Request<'a> {
     pub fds: Vec<OwnedFd>,
 }
 
+/// How transfers may move data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Through the DMA table, and by message where it lets nothing through.
+    Table,
+    /// By message alone, for an IOMMU whose DMA_MAPs cannot be trusted. The table is still kept for the record.
+    Messages,
+}
+
 pub struct Device {
     config: ConfigSpace,
     bar0: Bar0,
     table: Table,
+    way: Way,
     engine: Engine,
     irqs: Irqs,
     recorder: Recorder,
@@ -50,11 +60,12 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(name: String, id: PciId) -> Self {
+    pub fn new(name: String, id: PciId, way: Way) -> Self {
         Device {
             config: ConfigSpace::endpoint(id),
             bar0: Bar0::default(),
             table: Table::default(),
+            way,
             engine: Engine::default(),
             irqs: Irqs::default(),
             recorder: Recorder::new(name, id.to_string()),
@@ -195,7 +206,11 @@ impl Device {
     /// Takes the engine a step on and returns what it wants sent, if anything.
     pub fn advance(&mut self) -> Option<DmaRequest> {
         self.running = false;
-        match self.engine.advance(&self.table, self.config.bus_master()) {
+        let table = match self.way {
+            Way::Table => Some(&self.table),
+            Way::Messages => None,
+        };
+        match self.engine.advance(table, self.config.bus_master()) {
             Action::Wait => None,
             Action::Again => {
                 self.running = true;

@@ -197,8 +197,8 @@ impl Engine {
         });
     }
 
-    /// Does what can be done now.
-    pub fn advance(&mut self, table: &Table, bus_master: bool) -> Action {
+    /// Does what can be done now. Without a table everything goes by message.
+    pub fn advance(&mut self, table: Option<&Table>, bus_master: bool) -> Action {
         let Some(mut transfer) = self.transfer.take() else {
             return Action::Wait;
         };
@@ -222,7 +222,7 @@ impl Engine {
             }
             let wanted = transfer.wanted(budget);
             let at = transfer.address(direction);
-            let Some(run) = table.run(at, direction) else {
+            let Some(run) = table.and_then(|table| table.run(at, direction)) else {
                 let request = transfer.request(direction, at, wanted);
                 self.transfer = Some(transfer);
                 return Action::Send(request);

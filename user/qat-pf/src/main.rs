@@ -37,6 +37,9 @@ struct Arguments {
     /// Name of the PF in its record
     #[arg(long, default_value = "pf0")]
     name: String,
+    /// Move all data by message to QEMU; the DMA table is only recorded
+    #[arg(long)]
+    messages: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +55,12 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let signals = signals::Signals::new()?;
     let endpoint = server::Endpoint::bind(&arguments.socket)?;
-    let mut device = device::Device::new(arguments.name.clone(), arguments.id);
+    let way = if arguments.messages {
+        device::Way::Messages
+    } else {
+        device::Way::Table
+    };
+    let mut device = device::Device::new(arguments.name.clone(), arguments.id, way);
     let served = server::serve(&endpoint, &signals, &mut device);
     // The record is owed however serving ended.
     let ended = served.as_ref().map_or("error", server::End::name);

@@ -103,6 +103,10 @@ struct Program {
 
 impl Program {
     fn start() -> Self {
+        Program::start_with(&[])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let child = Command::new(env!("CARGO_BIN_EXE_qat-pf"))
             .arg("--socket")
@@ -110,6 +114,7 @@ impl Program {
             .arg("--record")
             .arg(folder.path().join("record.json"))
             .args(["--name", "pf3"])
+            .args(options)
             .stderr(Stdio::piped())
             .spawn()
             .expect("start");
@@ -190,7 +195,11 @@ fn record_in(folder: &tempfile::TempDir) -> serde_json::Value {
 impl Client {
     /// Connected and past the handshake.
     fn new() -> Self {
-        let mut client = Program::start().connect();
+        Client::greet(Program::start())
+    }
+
+    fn greet(program: Program) -> Self {
+        let mut client = program.connect();
         let hello = b"\0\0\0\0{\"capabilities\":{\"max_msg_fds\":16,\"write_multiple\":true}}\0";
         let reply = client.ask(VERSION, hello, &[]).expect("version");
         assert_eq!(reply[..4], [0; 4]);
@@ -465,6 +474,53 @@ fn messages_carry_the_data_where_nothing_is_shared() {
     assert_eq!(
         (to, client.read(0x28), client.read(0x90)),
         (text.to_vec(), 1, 64)
+    );
+}
+
+#[test]
+fn with_messages_alone_the_table_is_recorded_and_moves_nothing() {
+    let mut client = Client::greet(Program::start_with(&["--messages"]));
+    let ram = memory(0x1000);
+    ram.write_all_at(b"stale", 0).expect("write");
+    client.map(&ram, 3, 0, 0x10_0000, 0x1000).expect("map");
+    client.write(0x58, 0x10_0000);
+    assert_eq!((client.read(0x60), client.read(0x70)), (3, 0x1000));
+    client.bus_master();
+
+    // One byte is read as QEMU has it, not the file; it is refused where it is to be written.
+    client.start(1, 0x10_0000, 0x10_0800, 1);
+    let (id, command, iova, count, _) = client.dma_request();
+    assert_eq!((command, iova, count), (DMA_READ, 0x10_0000, 1));
+    let reply = bytes(&[&iova.to_le_bytes(), &count.to_le_bytes(), b"Q"]);
+    client.send(&message(id, DMA_READ, 1, &reply), &[]);
+    let (id, command, iova, _, data) = client.dma_request();
+    assert_eq!((command, iova), (DMA_WRITE, 0x10_0800));
+    assert_eq!(data, b"Q");
+    client.send(&message(id, DMA_WRITE, 0x21, &[]), &[]);
+    assert_eq!((client.read(0x28), client.read(0x30)), (4, 0x10_0800));
+
+    // A fill asks too, and so does the next transfer after a reset.
+    client.ask(RESET, &[], &[]).expect("reset");
+    client.bus_master();
+    client.start(2, 0, 0x10_0000, 1);
+    let (id, command, iova, ..) = client.dma_request();
+    assert_eq!((command, iova), (DMA_WRITE, 0x10_0000));
+    client.send(&message(id, DMA_WRITE, 1, &[]), &[]);
+    assert_eq!((client.read(0x28), client.read(0x90)), (1, 1));
+
+    let mut seen = vec![0; 0x1000];
+    ram.read_exact_at(&mut seen, 0).expect("read");
+    assert_eq!(&seen[..5], b"stale");
+    assert!(seen[5..].iter().all(|&byte| byte == 0));
+    let (output, record) = client.leave();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    assert_eq!(record["now"], serde_json::json!([range(0x10_0000, 0x1000)]));
+    assert_eq!(
+        (&record["maps"], &record["refused"]),
+        (&1.into(), &0.into())
     );
 }
 
