@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+# qat-iommu: 'make help' lists what can be made. Kbuild describes the module.
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := module
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+KERNEL ?= stock
+PREFIX ?= /usr/local
+libdir ?= $(PREFIX)/lib
+includedir ?= $(PREFIX)/include
+bindir ?= $(PREFIX)/bin
+VERSION := 0.1.0
+
+.PHONY: help module stock user run test lint clean install vm-deps vm-deps-no-module setup
+
+##@ For the machine at hand
+
+module: ## the module for the running kernel (KDIR=... for another), with the host's own tools
+	@scripts/check-kdir "$(KDIR)"
+	@scripts/build-module host "$(KDIR)"
+
+install: ## module, library, headers (DESTDIR, PREFIX, libdir, KDIR)
+	@scripts/install "$(KDIR)" "$(VERSION)"
+export DESTDIR PREFIX libdir includedir bindir
+
+##@ In the build root, made at first use
+
+run: ## from nothing to the demonstration: seven steps with real DMA in a virtual machine
+	@scripts/setup
+	@scripts/demo
+
+test: ## every suite on the stock kernel (SUITE=name for one)
+	@scripts/setup
+	@scripts/test $(SUITE)
+
+stock: setup ## the module and the test modules for the cached stock kernel
+	@scripts/build-module $(KERNEL)
+
+user: setup ## library and programs, into build/lib and build/bin
+	@scripts/build-user
+
+lint: setup ## every formatter and linter
+	@scripts/lint
+
+setup: ## the build root and the prepared kernel, if they are missing
+	@scripts/setup
+
+clean: ## remove what was built (not the cache)
+	rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+# What scripts/vm needs.
+vm-deps: stock user
+vm-deps-no-module: user
