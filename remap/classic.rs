@@ -120,7 +120,7 @@ pub(crate) fn map(
     access: Access,
 ) -> Result<u64, Refusal> {
     if config()?.vm {
-        return Ok(size);
+        return Ok(remap_size(size).max(size));
     }
     let result = map_on_host(owner, phys, iova, size, access);
     if let Err(why) = &result {

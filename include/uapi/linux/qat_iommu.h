@@ -199,6 +199,7 @@ struct qat_iommu_info {
 	__aligned_u64 iommu_pages;
 	__aligned_u64 space;
 };
+
 #define QAT_IOMMU_INFO _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_INFO)
 
 /**
@@ -235,6 +236,7 @@ struct qat_iommu_attach {
 	__u8 reserved;
 	__aligned_u64 space;
 };
+
 #define QAT_IOMMU_ATTACH _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_ATTACH)
 
 /**
@@ -275,6 +277,7 @@ struct qat_iommu_map_phys {
 	__aligned_u64 length;
 	__aligned_u64 mapped;
 };
+
 #define QAT_IOMMU_MAP_PHYS _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_MAP_PHYS)
 
 /**
@@ -297,6 +300,7 @@ struct qat_iommu_unmap {
 	__aligned_u64 iova;
 	__aligned_u64 length;
 };
+
 #define QAT_IOMMU_UNMAP _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_UNMAP)
 
 /**
@@ -339,6 +343,7 @@ struct qat_iommu_map_user {
 	__aligned_u64 alignment;
 	__aligned_u64 iova;
 };
+
 #define QAT_IOMMU_MAP_USER _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_MAP_USER)
 
 /**
@@ -357,6 +362,7 @@ struct qat_iommu_unmap_user {
 	__aligned_u64 va;
 	__aligned_u64 length;
 };
+
 #define QAT_IOMMU_UNMAP_USER _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_UNMAP_USER)
 
 /**
@@ -393,6 +399,7 @@ struct qat_iommu_query {
 	__u32 kind;
 	__u32 map_flags;
 };
+
 #define QAT_IOMMU_QUERY _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_QUERY)
 
 /* The most elements that a batch command takes (E2BIG above). */
@@ -429,6 +436,7 @@ struct qat_iommu_map_user_batch {
 	__u32 count;
 	__u32 failed;
 };
+
 #define QAT_IOMMU_MAP_USER_BATCH \
 	_IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_MAP_USER_BATCH)
 
@@ -459,6 +467,7 @@ struct qat_iommu_unmap_batch {
 	__u32 count;
 	__u32 failed;
 };
+
 #define QAT_IOMMU_UNMAP_BATCH _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_UNMAP_BATCH)
 
 #endif

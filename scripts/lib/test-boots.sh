@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# The machines that the suites run in: a name, the options of scripts/vm, the suites in their
+# order, and what the emulated PFs' record must show afterwards.
+
+# Every rule of an owned PF, on every kind of IOMMU.
+OWNED='info owned badinput compat32 rebind library kclient'
+
+# boots: name | options | suites | claims of `qat-iommu-selftest record`
+# The long ones come first, so that none is left to run alone at the end.
+boots() {
+	cat <<-END
+		intel           | --iommu intel --smp 2                    | $OWNED modparams lockdown | something-added nothing-left
+		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED    | something-added nothing-left
+		virtio          | --iommu virtio --pfs 2                   | multi $OWNED    | something-added nothing-left
+		intel-fs        | --iommu intel-fs --pfs 2                 | multi $OWNED    |
+		shared-intel    | --iommu intel --pf-state shared --smp 2  | info shared     | nothing-left
+		shared-intel-fs | --iommu intel-fs --pf-state shared       | info shared     |
+		shared-amd      | --iommu amd --pf-state shared            | info shared     | nothing-left
+		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
+		edu-intel       | --iommu intel --device edu               | edu modparams   |
+		edu-intel-fs    | --iommu intel-fs --device edu            | edu             |
+		edu-amd         | --iommu amd --device edu                 | edu             |
+		edu-virtio      | --iommu virtio --device edu              | edu             |
+		intel-8         | --iommu intel --pfs 8                    | multi info      | something-added nothing-left
+		shared-virtio   | --iommu virtio --pf-state shared         | shared-virtio   | nothing-left
+		none-owned      | --iommu none                             | info identity   |
+		none-shared     | --iommu none --pf-state shared           | info identity   |
+		pt-intel        | --iommu intel --cmdline iommu=pt --pf-state shared | info identity | nothing-added
+		pt-amd          | --iommu amd --cmdline iommu=pt --pf-state shared   | info identity | nothing-added
+		unbound         | --iommu intel --pf-state unbound         | nopf            |
+		no-pf           | --iommu amd --pfs 0                      | nopf            |
+		vm-intel        | --iommu intel --guest                    | vm              | nothing-added
+		vm-amd          | --iommu amd --guest                      | vm              | nothing-added
+		vm-virtio       | --iommu virtio --guest                   | vm              | nothing-added
+		vm-none         | --iommu none --guest                     | vm              | nothing-added
+		vm-as-host      | --iommu intel --guest                    | vm-as-host      | something-added
+	END
+}
+
+# suites_of_boots: every suite that some machine runs.
+suites_of_boots() {
+	boots | cut -d'|' -f3 | tr -s ' ' '\n' | sort -u | sed '/^$/d'
+}
+
+# guest_options OPTION...: what the tests are told of a machine with these options of scripts/vm.
+guest_options() {
+	while [[ $# -gt 0 ]]; do
+		case $1 in
+		--iommu | --pfs | --pf-state | --device)
+			printf '%s\n' "$1" "$2"
+			shift
+			;;
+		--guest) printf '%s\n' "$1" ;;
+		--cmdline)
+			[[ $2 != *iommu=pt* ]] || printf '%s\n' --passthrough
+			shift
+			;;
+		--smp) shift ;;
+		esac
+		shift
+	done
+}

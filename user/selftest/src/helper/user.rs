@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What second processes do with buffers of their own.
+
+use anyhow::{bail, ensure, Result};
+use rustix::mm::Advice;
+use rustix::process::{Resource, Rlimit};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{heard, inherited, say};
+use crate::abi::Context;
+use crate::credentials::become_nobody;
+use crate::expect;
+use crate::ledger;
+use crate::libc_calls;
+use crate::mem::user::UserMemory;
+use crate::mem::{fresh_bytes, Memory, PAGE};
+
+/// A task, and its arguments as the command line has them.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Task {
+    /// Map as many pages, each by itself, and do what standard input says
+    Hold { count: usize },
+    /// Map and unmap one large buffer again and again
+    MapForever { mib: usize },
+    /// Be interrupted by a signal while mapping a large buffer
+    Interrupted { mib: usize, after_ms: u64 },
+    /// Go to the limit of locked memory, as nobody
+    Limited,
+    /// The same with many buffers at once
+    LimitedBatch,
+    /// Map a buffer whose page nobody provides
+    Stuck,
+}
+
+impl Task {
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let words = match self {
+            Self::Hold { count } => format!("hold {count}"),
+            Self::MapForever { mib } => format!("map-forever {mib}"),
+            Self::Interrupted { mib, after_ms } => format!("interrupted {mib} {after_ms}"),
+            Self::Limited => "limited".to_owned(),
+            Self::LimitedBatch => "limited-batch".to_owned(),
+            Self::Stuck => "stuck".to_owned(),
+        };
+        words.split(' ').map(str::to_owned).collect()
+    }
+}
+
+/// Runs one task, through a file of its own or one that it was given.
+pub(super) fn run(task: &Task, fd: Option<i32>) -> Result<()> {
+    let context = match fd {
+        Some(number) => inherited(number)?,
+        None => Context::open()?,
+    };
+    match task {
+        Task::Hold { count } => hold(&context, *count),
+        Task::MapForever { mib } => map_forever(&context, *mib),
+        Task::Interrupted { mib, after_ms } => {
+            interrupted(&context, *mib, Duration::from_millis(*after_ms))
+        }
+        Task::Limited => limited(&context),
+        Task::LimitedBatch => limited_batch(&context),
+        Task::Stuck => stuck(&context),
+    }
+}
+
+fn hold(context: &Context, count: usize) -> Result<()> {
+    let memory = UserMemory::scattered(count * PAGE)?;
+    let mut iovas = Vec::new();
+    for page in 0..count {
+        memory.write(page * PAGE, &fresh_bytes(64));
+        let va = memory.va() + u64::try_from(page * PAGE)?;
+        let iova = expect::succeeds("map", context.map_user(va, u64::try_from(PAGE)?))?;
+        iovas.push(format!("{iova:x}"));
+    }
+    say(&iovas.join(" "))?;
+    loop {
+        match heard()?.as_str() {
+            "locked" => say(&ledger::locked()?.to_string())?,
+            "exec" => {
+                say("next")?;
+                bail!("exec: {}", Command::new("cat").exec())
+            }
+            // Without running destructors: the kernel cleans up.
+            _ => std::process::exit(0),
+        }
+    }
+}
+
+fn map_forever(context: &Context, mib: usize) -> Result<()> {
+    let memory = UserMemory::scattered(mib << 20)?;
+    say("mapping")?;
+    loop {
+        expect::succeeds("map", context.map_user(memory.va(), memory.length()))?;
+        let answer = context.unmap_user(memory.va(), memory.length());
+        expect::succeeds("unmap", answer)?;
+        memory.advise(Advice::LinuxDontNeed)?;
+    }
+}
+
+fn interrupted(context: &Context, mib: usize, after: Duration) -> Result<()> {
+    let memory = UserMemory::scattered(mib << 20)?;
+    let pins = ledger::pins()?;
+    libc_calls::interrupt_after(after)?;
+    let answer = context.map_user(memory.va(), memory.length());
+    expect::fails("the interrupted map", answer, rustix::io::Errno::INTR)?;
+    expect::equal("mappings", context.mappings()?.len(), 0)?;
+    expect::equal("pins", ledger::pins()?, pins)?;
+    expect::equal("locked memory", ledger::locked()?, 0)?;
+    // The context is as good as new.
+    let length = 1 << 20;
+    expect::succeeds("the next map", context.map_user(memory.va(), length))?;
+    expect::equal("locked KiB", ledger::locked()?, 1024)?;
+    say("ok")
+}
+
+/// Sets the limit of locked memory, in KiB, and becomes nobody.
+fn limit(kib: u64) -> Result<()> {
+    let bytes = Some(kib << 10);
+    let limit = Rlimit {
+        current: bytes,
+        maximum: bytes,
+    };
+    rustix::process::setrlimit(Resource::Memlock, limit)?;
+    become_nobody()
+}
+
+fn limited(context: &Context) -> Result<()> {
+    let memory = UserMemory::scattered(2 << 20)?;
+    limit(1024)?;
+    let (va, half, page) = (memory.va(), 512 << 10, 4096);
+    let locked = |want: u64| expect::equal("locked KiB", ledger::locked()?, want);
+    let refuses = |va: u64, length: u64, locked_kib: u64| {
+        let what = format!("map of {length} bytes with {locked_kib} KiB locked");
+        let answer = context.map_user(va, length);
+        expect::fails(&what, answer, rustix::io::Errno::NOMEM)?;
+        expect::equal("locked KiB", ledger::locked()?, locked_kib)
+    };
+    refuses(va, 1 << 21, 0)?;
+    refuses(va, (1 << 20) + 1, 0)?;
+    expect::succeeds("map of the first half", context.map_user(va, half))?;
+    locked(512)?;
+    refuses(va + half, half + 1, 512)?;
+    // The same pages count again: each mapping has its own pins.
+    expect::succeeds("map of the same half", context.map_user(va, half))?;
+    locked(1024)?;
+    refuses(va + half, 1, 1024)?;
+    refuses(va, page, 1024)?;
+    expect::equal("mappings", context.mappings()?.len(), 2)?;
+    expect::succeeds("unmap", context.unmap_user(va, half))?;
+    locked(512)?;
+    expect::succeeds("map of a page", context.map_user(va, page))?;
+    refuses(va, half, 516)?;
+    say("ok")
+}
+
+fn limited_batch(context: &Context) -> Result<()> {
+    let memory = UserMemory::scattered(400 * PAGE)?;
+    limit(1024)?;
+    let pins = ledger::pins()?;
+    let places = |count: u64| -> Vec<_> {
+        (0..count)
+            .map(|page| (memory.va() + page * 4096, 4096))
+            .collect()
+    };
+    let refused = context.map_batch(&places(400));
+    let want = crate::abi::user::Refused {
+        error: rustix::io::Errno::NOMEM,
+        at: 256,
+    };
+    expect::equal("a batch beyond the limit", refused, Err(want))?;
+    expect::equal("locked KiB", ledger::locked()?, 0)?;
+    expect::equal("pins", ledger::pins()?, pins)?;
+    expect::equal("mappings", context.mappings()?.len(), 0)?;
+    let mapped = context.map_batch(&places(256));
+    expect::equal("a batch up to the limit", mapped.map(|all| all.len()), Ok(256))?;
+    expect::equal("locked KiB", ledger::locked()?, 1024)?;
+    say("ok")
+}
+
+/// Maps memory whose page fault a file descriptor is to handle that nobody reads.
+fn stuck(context: &Context) -> Result<()> {
+    let memory = UserMemory::scattered(4 * PAGE)?;
+    let _faults = libc_calls::hold_faults(memory.start(), memory.len())?;
+    say("mapping")?;
+    let answer = context.map_user(memory.va(), memory.length());
+    ensure!(answer.is_err(), "the buffer was mapped without its pages");
+    say("refused")
+}

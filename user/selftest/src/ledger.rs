@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a test must give back: memory locked by this process, and pages pinned by
+//! anyone on the machine. [`open`] notes both before a test; what it returns tells
+//! after the test whether both are what they were.
+
+use anyhow::{ensure, Context as _, Result};
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::ktap::Closing;
+
+/// How long the kernel may take to let go of what a process held that is gone.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Notes what is locked and pinned now.
+pub fn open() -> Result<Closing> {
+    let (locked, pins) = (locked()?, pins()?);
+    Ok(Box::new(move || {
+        let late = Instant::now() + PATIENCE;
+        while self::pins()? != pins && Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let (locked_now, pins_now) = (self::locked()?, self::pins()?);
+        ensure!(
+            pins_now == pins,
+            "{} pins were not given back",
+            pins_now - pins
+        );
+        ensure!(
+            locked_now == locked,
+            "locked memory was {locked} KiB before the test and is {locked_now} KiB after it"
+        );
+        Ok(())
+    }))
+}
+
+/// KiB that are charged to this process as locked.
+pub fn locked() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    value(&text, "VmLck:").context("/proc/self/status has no VmLck")
+}
+
+/// Pins on pages that are held, on the whole machine.
+pub fn pins() -> Result<i64> {
+    // The counters are kept for each processor and added up every now and then, or now.
+    fs::write("/proc/sys/vm/stat_refresh", "1").context("cannot refresh the counters")?;
+    let text = fs::read_to_string("/proc/vmstat")?;
+    let count = |name| value(&text, name).with_context(|| format!("/proc/vmstat has no {name}"));
+    let (taken, given) = (
+        count("nr_foll_pin_acquired")?,
+        count("nr_foll_pin_released")?,
+    );
+    Ok(i64::try_from(taken)? - i64::try_from(given)?)
+}
+
+/// The number after a name, in a list of one a line.
+fn value(text: &str, name: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_their_whole_name() {
+        let text = "nr_foll_pin_acquired_x 1\nnr_foll_pin_acquired 7\nVmLck:\t  12 kB\n";
+        assert_eq!(value(text, "nr_foll_pin_acquired"), Some(7));
+        assert_eq!(value(text, "VmLck:"), Some(12));
+        assert_eq!(value(text, "nr_foll_pin"), None);
+    }
+}

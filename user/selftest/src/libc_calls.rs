@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+//! System calls that only the C library offers in a usable form: fork, a signal
+//! handler with a timer, secret memory, page faults that nobody handles.
+
+use anyhow::{bail, ensure, Result};
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
+use rustix::mm::UserfaultfdFlags;
+use std::time::Duration;
+
+/// What a forked child reports: 0 is good.
+type Code = i32;
+
+/// A file of secret memory, if the kernel has it.
+pub fn memfd_secret() -> Option<OwnedFd> {
+    // SAFETY: makes a new descriptor, touches nothing else.
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::FD_CLOEXEC) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the descriptor is new and ours alone.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A child that fork made.
+pub struct Forked(libc::pid_t);
+
+impl Forked {
+    /// Forks. The child runs `act` and ends with its code; it may make system calls and access
+    /// memory, but not allocate: other threads may have held the allocator's lock.
+    pub fn new(act: impl FnOnce() -> Code) -> Result<Self> {
+        // SAFETY: the child does only what `act` does, by the contract above, and ends.
+        match unsafe { libc::fork() } {
+            -1 => bail!("cannot fork"),
+            0 => {
+                let code = act();
+                // SAFETY: ends this process at once.
+                unsafe { libc::_exit(code) }
+            }
+            child => Ok(Self(child)),
+        }
+    }
+
+    /// Waits for its end; its code must be 0.
+    pub fn wait(self) -> Result<()> {
+        let mut status = 0;
+        // SAFETY: the status is written to a variable of ours.
+        let waited = unsafe { libc::waitpid(self.0, &mut status, 0) };
+        std::mem::forget(self);
+        ensure!(waited > 0, "cannot wait for the child");
+        ensure!(status == 0, "the child ended with status {status:#x}");
+        Ok(())
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // SAFETY: it is our child, not waited for yet, so the number is its own.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+/// Has a signal whose handler does nothing interrupt this process once, after a while.
+pub fn interrupt_after(delay: Duration) -> Result<()> {
+    // SAFETY: all-zero is a valid value of both structures; the handler does nothing, and without
+    // SA_RESTART system calls are not begun anew.
+    let done = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
+        let mut timer: libc::itimerval = std::mem::zeroed();
+        timer.it_value.tv_sec = libc::time_t::try_from(delay.as_secs())?;
+        timer.it_value.tv_usec = libc::suseconds_t::from(delay.subsec_micros());
+        libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut()) == 0
+            && libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) == 0
+    };
+    ensure!(done, "cannot set a timer");
+    Ok(())
+}
+
+/// The kernel's `struct uffdio_api`.
+#[repr(C)]
+struct UffdioApi {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+/// The kernel's `struct uffdio_register`.
+#[repr(C)]
+struct UffdioRegister {
+    start: u64,
+    len: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+const UFFD_API: u64 = 0xaa;
+const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
+/// `_IOWR(0xaa, 0x3f, struct uffdio_api)`
+const UFFDIO_API: libc::Ioctl = 0xc018_aa3f;
+/// `_IOWR(0xaa, 0x00, struct uffdio_register)`
+const UFFDIO_REGISTER: libc::Ioctl = 0xc020_aa00;
+
+/// Page faults in this memory wait for as long as the descriptor is open.
+pub fn hold_faults(start: *mut u8, len: usize) -> Result<OwnedFd> {
+    // SAFETY: makes a new descriptor; what it is told about is memory of the caller's that nothing
+    // touches any more.
+    let faults = unsafe { rustix::mm::userfaultfd(UserfaultfdFlags::CLOEXEC) }?;
+    let mut api = UffdioApi {
+        api: UFFD_API,
+        features: 0,
+        ioctls: 0,
+    };
+    let mut register = UffdioRegister {
+        start: crate::abi::address(start),
+        len: u64::try_from(len)?,
+        mode: UFFDIO_REGISTER_MODE_MISSING,
+        ioctls: 0,
+    };
+    // SAFETY: both structures have the layout that the commands want.
+    let done = unsafe {
+        libc::ioctl(faults.as_raw_fd(), UFFDIO_API, &mut api) == 0
+            && libc::ioctl(faults.as_raw_fd(), UFFDIO_REGISTER, &mut register) == 0
+    };
+    ensure!(done, "userfaultfd: {}", std::io::Error::last_os_error());
+    Ok(faults)
+}

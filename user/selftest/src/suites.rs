@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Every suite there is.
+
+mod badinput;
+mod compat32;
+mod freed;
+mod identity;
+mod info;
+mod kclient;
+mod library;
+mod lifetime;
+mod lockdown;
+mod mapping;
+mod modparams;
+mod multi;
+mod nopf;
+mod overlap;
+mod rebind;
+mod shared;
+mod unmapping;
+mod user;
+mod vm;
+
+use crate::host::Host;
+use crate::ktap::{Suite, Test};
+
+fn suite(name: &'static str, about: &'static str, parts: Vec<Vec<Test<Host>>>) -> Suite<Host> {
+    Suite {
+        name,
+        about,
+        tests: parts.into_iter().flatten().collect(),
+    }
+}
+
+/// All suites.
+pub fn all() -> Vec<Suite<Host>> {
+    vec![
+        suite(
+            "owned",
+            "PFs of our own driver: map, unmap, overlap, lifetime, with real DMA",
+            vec![
+                mapping::tests(),
+                unmapping::tests(),
+                overlap::tests(),
+                lifetime::tests(),
+            ],
+        ),
+        suite(
+            "edu",
+            "the same in short on QEMU's edu device, the second opinion",
+            vec![
+                mapping::essential_tests(),
+                unmapping::essential_tests(),
+                overlap::essential_tests(),
+                lifetime::essential_tests(),
+            ],
+        ),
+        suite("info", "what INFO and ATTACH say", vec![info::tests()]),
+        suite(
+            "badinput",
+            "malformed and forbidden requests of every kind",
+            vec![badinput::tests()],
+        ),
+        suite("compat32", "32-bit callers", vec![compat32::tests()]),
+        suite("multi", "several owned PFs", vec![multi::tests()]),
+        suite(
+            "rebind",
+            "owned PFs that come and go",
+            vec![rebind::tests()],
+        ),
+        suite(
+            "user",
+            "buffers of programs in an owned space, with real DMA",
+            user::suite_parts(),
+        ),
+        suite(
+            "user-edu",
+            "the same in short on QEMU's edu device, with what is too much for the emulated PF",
+            user::edu_parts(),
+        ),
+        suite(
+            "user-many",
+            "300,000 mapped buffers, and what the last of them cost",
+            vec![user::many::tests()],
+        ),
+        suite(
+            "user-untranslated",
+            "buffers of programs where nothing translates, or nothing is done (a VM)",
+            vec![user::untranslated::tests()],
+        ),
+        suite(
+            "shared",
+            "a PF that its own driver holds",
+            vec![
+                shared::tests(),
+                mapping::shared_tests(),
+                unmapping::tests(),
+                overlap::tests(),
+                lifetime::essential_tests(),
+            ],
+        ),
+        suite(
+            "shared-virtio",
+            "the same behind virtio-iommu, which refuses it",
+            vec![shared::virtio_tests()],
+        ),
+        suite(
+            "identity",
+            "PFs whose accesses are not translated",
+            vec![identity::tests()],
+        ),
+        suite("nopf", "no usable PF", vec![nopf::tests()]),
+        suite(
+            "vm",
+            "in a virtual machine: everything succeeds, nothing is done",
+            vec![vm::tests(), library::vm_tests()],
+        ),
+        suite(
+            "vm-as-host",
+            "a virtual machine that is told to be a host",
+            vec![vm::as_host_tests()],
+        ),
+        suite(
+            "library",
+            "the classic calls from a C program",
+            vec![library::tests()],
+        ),
+        suite(
+            "kclient",
+            "the classic calls from kernel modules",
+            vec![kclient::tests()],
+        ),
+        suite(
+            "modparams",
+            "the module's parameters",
+            vec![modparams::tests()],
+        ),
+        suite(
+            "lockdown",
+            "a kernel that is locked down; ends what its machine is good for",
+            vec![lockdown::tests()],
+        ),
+    ]
+}
