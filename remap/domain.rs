@@ -361,18 +361,16 @@ impl Backing {
     }
 
     /// Maps `span` to `phys` and what follows it, or nothing.
-    ///
-    /// In a shared domain the IOTLB is flushed as well: the DMA API may have removed an entry for
-    /// one of these addresses a moment ago and flush it later.
     pub(crate) fn map(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
-        let Some(paging) = self.paging() else {
-            return Ok(());
-        };
-        paging.map(span, phys, access)?;
-        if self.is_shared() {
+        self.paging()
+            .map_or(Ok(()), |paging| paging.map(span, phys, access))
+    }
+
+    /// Drops every cached translation of the domain.
+    pub(crate) fn flush(&self) {
+        if let Some(paging) = self.paging() {
             paging.flush();
         }
-        Ok(())
     }
 
     /// Maps `span` to the physical runs, in their order, or nothing. The runs are as long as the
@@ -408,9 +406,6 @@ impl Backing {
             }
             next = part.and_then(|part| part.last().checked_add(1));
             done = part.map(|part| Span::between(span.first(), part.last()));
-        }
-        if self.is_shared() {
-            paging.flush();
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //!
 //! From the outside in: `device`, `exports` and `events` are where user space, kernel clients and
 //! the driver core enter; `classic` is what the calls mean; `host` and `space` hold the state;
-//! `domain`, `group`, `pf`, `resv`, `pages` and `ffi` are the only files that call the kernel's C
+//! `domain`, `group`, `lease`, `pf`, `resv`, `pages` and `ffi` are the only files that call the kernel's C
 //! functions. Lock order everywhere: device lock, `host::HOST`, a space's lock.
 
 pub(crate) mod classic;
@@ -19,6 +19,7 @@ pub(crate) mod group;
 pub(crate) mod host;
 mod ids;
 mod info;
+mod lease;
 mod pages;
 pub(crate) mod pf;
 mod pins;

@@ -131,6 +131,11 @@ impl Pf {
         core::ptr::eq(pci_ptr(&self.dev), pci_ptr(dev))
     }
 
+    /// The device itself.
+    pub(super) fn device(&self) -> &pci::Device {
+        &self.dev
+    }
+
     /// Its PCI vendor and device ids.
     pub(crate) fn ids(&self) -> (u16, u16) {
         (self.dev.vendor_id().as_raw(), self.dev.device_id())

@@ -30,8 +30,6 @@ pub(crate) enum Refusal {
     UnknownFlag,
     /// A scattered buffer and a PF that is not translated.
     Scattered,
-    /// A kernel-chosen IOVA in a shared space.
-    SharedUser,
     /// No free range is large enough.
     NoSpace,
     /// The context has buffers in the space it would leave.
@@ -71,10 +69,9 @@ impl Refusal {
             | Refusal::NotTranslated
             | Refusal::SharedFixed => from(bindings::EADDRNOTAVAIL),
             Refusal::NoPf => ENODEV,
-            Refusal::CannotTellCollision
-            | Refusal::UnknownFlag
-            | Refusal::Scattered
-            | Refusal::SharedUser => from(bindings::EOPNOTSUPP),
+            Refusal::CannotTellCollision | Refusal::UnknownFlag | Refusal::Scattered => {
+                from(bindings::EOPNOTSUPP)
+            }
             Refusal::NoSpace => ENOSPC,
             Refusal::Busy => EBUSY,
             Refusal::NoAccess => EINVAL,
@@ -101,9 +98,6 @@ impl Refusal {
             }
             Refusal::Scattered => {
                 "the PF is not translated and the buffer is not physically contiguous; use a huge page"
-            }
-            Refusal::SharedUser => {
-                "buffers cannot be mapped for a PF that belongs to its own driver; bind it to qat_iommu"
             }
             Refusal::NoSpace => NoSpace.explain(),
             Refusal::Busy => "the context still has buffers in the space it would leave",

@@ -27,6 +27,7 @@ use super::{
     },
     ffi,
     group::Claimed,
+    lease::Lease,
     pf::{
         self,
         PciAddress,
@@ -51,6 +52,7 @@ use crate::iova::{
             best_alignment,
             Alignment, //
         },
+        NoSpace,
         Request, //
     },
     error::Error as RangeError,
@@ -100,11 +102,23 @@ impl Entry {
 
     /// Makes the mapping in a domain, or nothing of it.
     fn program(&self, backing: &Backing, span: Span<Iova>) -> Result<(), MapError> {
-        match self {
-            Entry::Classic(classic) => backing.map(span, classic.phys, classic.access),
-            Entry::User(user) => backing.map_runs(span, user.pins.runs(), user.access),
-            Entry::Poisoned => Ok(()),
+        let fixed = match self {
+            Entry::Classic(classic) => {
+                backing.map(span, classic.phys, classic.access)?;
+                true
+            }
+            Entry::User(user) => {
+                backing.map_runs(span, user.pins.runs(), user.access)?;
+                user.lease.is_none()
+            }
+            Entry::Poisoned => false,
+        };
+        if fixed && backing.is_shared() {
+            // The DMA API may have removed an entry for one of these addresses a moment ago, and
+            // flush it later. (What it lends has been flushed.)
+            backing.flush();
         }
+        Ok(())
     }
 
     /// Never gives the memory back: a PF may still reach it.
@@ -769,10 +783,19 @@ impl State {
                     }
                     span
                 }
-                Place::Any(required) => {
-                    if backing.is_shared() {
-                        return Err(Refusal::SharedUser);
+                Place::Any(required) if backing.is_shared() => {
+                    let length = Length::new(user.buffer.length())?;
+                    let dev = self.pfs.first().ok_or(Refusal::NoPf)?.device();
+                    // SAFETY: The space of a shared PF has a backing only while its driver, which
+                    // uses the DMA API, is bound.
+                    let lease = unsafe { Lease::new(dev, length, required.get()) };
+                    let (lease, span) = lease.ok_or(NoSpace)?;
+                    if let Entry::User(user) = node.value_mut() {
+                        user.lease = Some(lease);
                     }
+                    span
+                }
+                Place::Any(required) => {
                     let largest = Alignment::new(LARGEST_PAGE)?;
                     let best = best_alignment(backing.page_sizes()?, user.pins.runs(), largest);
                     self.layout.allocate(Request {
@@ -786,16 +809,33 @@ impl State {
         };
         node.set_span(span);
         if let Some(node) = slot.take() {
-            if let Err(refused) = self.layout.insert(node) {
+            if let Err(mut refused) = self.layout.insert(node) {
+                self.end_lease(span.first(), refused.node.value_mut());
                 *slot = Some(refused.node);
                 return Err(refused.error.into());
             }
         }
-        self.program(span).map_err(|(why, node)| {
+        self.program(span).map_err(|(why, mut node)| {
+            if let Some(node) = &mut node {
+                self.end_lease(span.first(), node.value_mut());
+            }
             *slot = node;
             why
         })?;
         Ok(span)
+    }
+
+    /// Gives a range back to the DMA API, from which nothing is mapped any more. To be called
+    /// before the lock is let go: the PF's driver may be unbound right after.
+    fn end_lease(&self, first: Iova, entry: &mut Entry) {
+        let Entry::User(user) = entry else {
+            return;
+        };
+        if let (Some(lease), Some(pf)) = (user.lease.take(), self.pfs.first()) {
+            // SAFETY: The one PF of a shared space lent the range at this address; its driver is
+            // bound for as long as it is listed here.
+            unsafe { lease.end(pf.device(), first) };
+        }
     }
 
     /// Moves the node of `span` over to `gone`.
@@ -833,6 +873,15 @@ impl State {
                 }
             }
         }
+        if self.backing.as_ref().is_some_and(Backing::is_shared) {
+            let mut next = gone.first().map(Node::span);
+            while let Some(span) = next {
+                next = gone.next(span.last()).map(Node::span);
+                if let Some(entry) = gone.get_mut(span.first()) {
+                    self.end_lease(span.first(), entry);
+                }
+            }
+        }
         self.forget_backing();
     }
 
@@ -843,7 +892,10 @@ impl State {
                 return Err(poisoned);
             }
         }
-        let slot = self.layout.remove_exact(span).ok();
+        let mut slot = self.layout.remove_exact(span).ok();
+        if let Some(slot) = &mut slot {
+            self.end_lease(span.first(), slot.value_mut());
+        }
         self.forget_backing();
         Ok(slot)
     }

@@ -8,6 +8,7 @@
 use super::{
     classic::Owner,
     domain::Access,
+    lease::Lease,
     pins::{
         Buffer,
         Pins, //
@@ -42,6 +43,8 @@ pub(crate) struct UserMapping {
     pub(crate) sequence: u64,
     pub(crate) access: Access,
     pub(crate) pins: Pins,
+    /// In a shared space: the range, as the DMA API lent it.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// Where a buffer is to be mapped.
@@ -104,6 +107,7 @@ pub(crate) fn pin(
         sequence,
         access,
         pins,
+        lease: None,
     };
     // Replaced when the place is known.
     let nowhere = Span::between(Iova::MIN, Iova::MIN);
