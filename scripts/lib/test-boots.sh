@@ -24,11 +24,11 @@ boots() {
 		edu-virtio      | --iommu virtio --device edu              | edu             |
 		intel-8         | --iommu intel --pfs 8                    | multi info      | something-added nothing-left
 		shared-virtio   | --iommu virtio --pf-state shared         | shared-virtio   | nothing-left
-		none-owned      | --iommu none                             | info identity   |
+		none-owned      | --iommu none                             | info identity identity-owned |
 		none-shared     | --iommu none --pf-state shared           | info identity   |
 		pt-intel        | --iommu intel --cmdline iommu=pt --pf-state shared | info identity | nothing-added
 		pt-amd          | --iommu amd --cmdline iommu=pt --pf-state shared   | info identity | nothing-added
-		unbound         | --iommu intel --pf-state unbound         | nopf            |
+		unbound         | --iommu intel --pf-state unbound         | nopf unbound    |
 		no-pf           | --iommu amd --pfs 0                      | nopf            |
 		vm-intel        | --iommu intel --guest                    | vm              | nothing-added
 		vm-amd          | --iommu amd --guest                      | vm              | nothing-added

@@ -109,7 +109,17 @@ pub fn all() -> Vec<Suite<Host>> {
             "PFs whose accesses are not translated",
             vec![identity::tests()],
         ),
+        suite(
+            "identity-owned",
+            "the same of an owned PF",
+            vec![identity::owned_tests()],
+        ),
         suite("nopf", "no usable PF", vec![nopf::tests()]),
+        suite(
+            "unbound",
+            "a PF that no driver holds, and then one does",
+            vec![nopf::unbound_tests()],
+        ),
         suite(
             "vm",
             "in a virtual machine: everything succeeds, nothing is done",
