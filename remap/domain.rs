@@ -17,7 +17,10 @@ use crate::iova::{
     pages::PageSizes,
     span::Span, //
 };
-use core::ptr::NonNull;
+use core::{
+    cell::Cell,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::{
@@ -198,24 +201,42 @@ impl Paging {
 
     /// Runs `work`, whose unmaps are flushed together when it is done.
     fn gathered<R>(&self, work: impl FnOnce(&Gather) -> R) -> R {
-        let mut gather = bindings::iommu_iotlb_gather::default();
-        let raw = &raw mut gather;
-        // SAFETY: The structure is not moved until it is flushed.
-        unsafe { ffi::qat_iommu_gather_init(raw) };
-        let result = work(&Gather(raw));
-        // SAFETY: Initialised above, and used for this domain only.
-        unsafe { ffi::qat_iommu_gather_sync(self.0.as_ptr(), raw) };
+        let mut list = bindings::iommu_iotlb_gather::default();
+        let gather = Gather {
+            raw: &raw mut list,
+            covers: Cell::new(None),
+        };
+        // SAFETY: The structure is not moved until it is flushed for the last time, below.
+        unsafe { ffi::qat_iommu_gather_init(gather.raw) };
+        let result = work(&gather);
+        self.sync(&gather);
         result
+    }
+
+    /// Flushes what was gathered.
+    fn sync(&self, gather: &Gather) {
+        // SAFETY: Initialised, and used for this domain only.
+        unsafe { ffi::qat_iommu_gather_sync(self.0.as_ptr(), gather.raw) };
+        gather.covers.set(None);
     }
 
     /// Unmaps a range that was mapped as a whole; the flush comes at the end of [`Self::gathered`].
     fn unmap_later(&self, span: Span<Iova>, gather: &Gather) -> Result<(), Poisoned> {
         for piece in pieces(span) {
             let (start, size) = start_and_size(piece).map_err(|_| Poisoned)?;
+            let with = |covered: Span<Iova>| covered.hull(piece);
+            if let Some(covered) = gather.covers.get() {
+                if with(covered).length().is_none_or(|all| all.get() > PIECE) {
+                    self.sync(gather);
+                }
+            }
+            gather
+                .covers
+                .set(Some(gather.covers.get().map_or(piece, with)));
             // SAFETY: The domain is a paging domain by the type invariant, and the gather is its
             // own.
             let removed =
-                unsafe { bindings::iommu_unmap_fast(self.0.as_ptr(), start, size, gather.0) };
+                unsafe { bindings::iommu_unmap_fast(self.0.as_ptr(), start, size, gather.raw) };
             if removed != size {
                 pr_err!(
                     "the IOMMU removed {removed:#x} bytes of {piece:?}, not {size:#x}; the range stays out of use and its memory referenced\n"
@@ -237,7 +258,12 @@ impl Paging {
 }
 
 /// Ranges that were unmapped and are still to be flushed; see [`Paging::gathered`].
-struct Gather(*mut bindings::iommu_iotlb_gather);
+struct Gather {
+    raw: *mut bindings::iommu_iotlb_gather,
+    /// The range that the flush will have, for drivers merge what lies apart. It is kept within
+    /// [`PIECE`]: not every IOMMU takes a larger one in one request.
+    covers: Cell<Option<Span<Iova>>>,
+}
 
 /// The IOMMU did not remove exactly what it was asked to: what the range reaches is not known.
 pub(crate) struct Poisoned;
