@@ -270,7 +270,10 @@ pub(crate) fn unbinding(dev: &pci::Device) {
 /// Ends all spaces. For the module's exit, when no PF, context or client is left.
 pub(crate) fn shutdown() {
     let mut host = lock();
-    while let Some(space) = host.spaces.pop() {
+    // Nothing drops a static when the module goes, so what it holds is dropped here.
+    let spaces = core::mem::replace(&mut host.spaces, KVec::new());
+    drop(host);
+    for space in &spaces {
         space.end();
     }
 }

@@ -29,7 +29,6 @@ const KNOWN: [u16; 11] = [
 ];
 
 /// One kind of PF.
-#[derive(Clone, Copy)]
 struct Id {
     vendor: u16,
     device: u16,
@@ -37,29 +36,32 @@ struct Id {
 }
 
 /// The further kinds that the parameter `ids=` names.
-pub(crate) struct Ids(KVec<Id>);
+///
+/// # Invariants
+///
+/// Every entry can be read. (They are read anew each time, for this lives in a static, and what
+/// a static has allocated is not freed when the module goes.)
+pub(crate) struct Ids(&'static str);
 
 impl Ids {
     /// Parses `vvvv:dddd[/dma-bits][,...]`.
-    pub(super) fn parse(text: &CStr) -> Result<Self> {
+    pub(super) fn parse(text: &'static CStr) -> Result<Self> {
         let text = text.to_str().map_err(|_| EINVAL)?;
-        let mut ids = KVec::new();
-        for entry in text.split(',').filter(|entry| !entry.is_empty()) {
-            let Some(id) = parse_one(entry) else {
+        for entry in entries(text) {
+            if parse_one(entry).is_none() {
                 pr_err!("the parameter ids= cannot read '{entry}'; it wants vvvv:dddd[/dma-bits], as in 8086:4940/48\n");
                 return Err(EINVAL);
-            };
-            ids.push(id, GFP_KERNEL)?;
+            }
         }
-        Ok(Self(ids))
+        // INVARIANT: Each was read just now.
+        Ok(Self(text))
     }
 
     /// The width in bits of the DMA addresses of `dev`, if it is a QAT PF.
     pub(crate) fn dma_bits(&self, dev: &pci::Device) -> Option<u32> {
         let (vendor, device) = (dev.vendor_id().as_raw(), dev.device_id());
-        let named = self
-            .0
-            .iter()
+        let named = entries(self.0)
+            .filter_map(parse_one)
             .find(|id| id.vendor == vendor && id.device == device);
         match named {
             Some(id) => Some(id.dma_bits),
@@ -67,6 +69,10 @@ impl Ids {
             None => None,
         }
     }
+}
+
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(|entry| !entry.is_empty())
 }
 
 fn parse_one(entry: &str) -> Option<Id> {
