@@ -24,6 +24,11 @@ pub fn size(call: &str, body: impl FnOnce() -> Result<usize, Failure>) -> usize 
     cross(call, body).unwrap_or(0)
 }
 
+/// Runs the body of the exported function `call`, which returns `failed` for a failure.
+pub fn value<T>(call: &str, failed: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
+    cross(call, body).unwrap_or(failed)
+}
+
 fn cross<T>(call: &str, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
     let before = errno::get();
     // Unwind safety: what the bodies share with later calls is one atomic pointer,
@@ -66,6 +71,8 @@ mod tests {
     fn failure_sets_errno() {
         let result = status("test", || Err(Failure::new(libc::EEXIST, "mapped")));
         assert_eq!((result, errno::get()), (-1, libc::EEXIST));
+        let result = value("test", 1, || Err(Failure::new(libc::ENOENT, "not mapped")));
+        assert_eq!((result, errno::get()), (1, libc::ENOENT));
         let result = size("test", || Err(Failure::new(libc::EOVERFLOW, "too big")));
         assert_eq!((result, errno::get()), (0, libc::EOVERFLOW));
     }

@@ -7,11 +7,17 @@ use std::{
 };
 
 /// Prints one line if that is wanted.
-pub(crate) fn say(text: &str) {
+pub fn say(text: &str) {
     if wanted(std::env::var_os("QAT_IOMMU_DEBUG").as_deref()) {
-        // It is no concern of the program's when there is nowhere to print to.
-        let _ = RawStderr.write_all(line(text).as_bytes());
+        warn(text);
     }
+}
+
+/// Prints one line whether it is wanted or not: for what makes a program go wrong
+/// without any call failing.
+pub fn warn(text: &str) {
+    // It is no concern of the program's when there is nowhere to print to.
+    let _ = RawStderr.write_all(line(text).as_bytes());
 }
 
 fn wanted(value: Option<&OsStr>) -> bool {

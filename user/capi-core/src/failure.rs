@@ -3,6 +3,7 @@
 //! with `QAT_IOMMU_DEBUG=1`.
 
 use crate::debug;
+use rustix::io::Errno;
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,14 @@ impl Failure {
             errno,
             reason: reason.into(),
         }
+    }
+
+    /// There is no memory for the library's own records.
+    pub fn no_memory(errno: Errno) -> Self {
+        Self::new(
+            errno.raw_os_error(),
+            "no memory for the library's own records; free some and try again",
+        )
     }
 
     /// What the program finds in errno.

@@ -11,11 +11,16 @@ mod debug;
 mod errno;
 mod failure;
 mod fork_mark;
+mod per_process;
 mod process;
 mod settings;
 mod slot;
+mod wiped;
 
-pub use border::{size, status};
+pub use border::{size, status, value};
+pub use debug::{say, warn};
 pub use failure::Failure;
+pub use per_process::PerProcess;
 pub use process::{Process, Reach, PROCESS};
 pub use settings::Settings;
+pub use wiped::Wiped;

@@ -66,6 +66,36 @@ impl Process {
         }
     }
 
+    /// Makes a call that takes the module: on the context as it is, and once more on a
+    /// new one if it turns out that the program has closed this one's descriptor. To ask
+    /// beforehand, as [`Process::reach`] does, would cost a system call each time.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call and of [`Process::reach`]; ENODEV without the module, in a
+    /// virtual machine as well.
+    pub fn attempt<T>(
+        &self,
+        mut call: impl FnMut(&'static Context) -> Result<T, qat_iommu::Error>,
+    ) -> Result<T, Failure> {
+        if let Some(opened) = self.slot.made_here() {
+            match call(opened.context()) {
+                Err(error) if opened.context().is_intact() => return Err(error.into()),
+                // The descriptor is not ours any more: the error is of no interest.
+                Err(_) => {}
+                Ok(value) => return Ok(value),
+            }
+        }
+        match self.reach()? {
+            Reach::Module(context) => Ok(call(context)?),
+            Reach::NothingToDo => Err(Failure::new(
+                libc::ENODEV,
+                "the kernel module is not loaded, without which no buffer can be mapped, in a \
+                 virtual machine either; load it with `modprobe qat_iommu`",
+            )),
+        }
+    }
+
     fn open(&self) -> Result<Option<Opened>, Failure> {
         let context = match Context::open_node(self.settings.node) {
             Ok(context) => context,
@@ -78,12 +108,7 @@ impl Process {
                 context.attach(Attach::Pf(pf))?;
             }
         }
-        let mark = ForkMark::new().map_err(|errno| {
-            Failure::new(
-                errno.raw_os_error(),
-                "no memory for the library's own records; free some and try again",
-            )
-        })?;
+        let mark = ForkMark::new().map_err(Failure::no_memory)?;
         Ok(Some(Opened::new(context, mark)))
     }
 }

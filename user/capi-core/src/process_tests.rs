@@ -214,3 +214,49 @@ fn a_pf_that_cannot_be_chosen_leaves_nothing_open() {
     assert!(absent.reach().is_err());
     assert_eq!(descriptors(node), 0);
 }
+
+#[test]
+fn a_call_is_made_again_when_the_descriptor_was_closed() {
+    // In a child: other tests would get the number.
+    let status = in_child(|| {
+        let process = process("/dev/null");
+        let first = number(context(&process));
+        let mut used = Vec::new();
+        let mut call = |context: &'static Context| {
+            used.push(number(context));
+            let result = context.info();
+            if used.len() == 1 {
+                // SAFETY: what a program does that closes descriptors it does not know of.
+                assert_eq!(unsafe { libc::close(number(context)) }, 0);
+                // The number is in use again, by something else.
+                std::mem::forget(fs::File::open("/dev/zero").unwrap());
+            }
+            result
+        };
+        let refused = process.attempt(&mut call).unwrap_err().errno();
+        let calls = used.len();
+        let mut call = |_| -> Result<(), qat_iommu::Error> { Ok(()) };
+        first_false(&[
+            refused == libc::ENOTTY,
+            calls == 2,
+            used[0] == first,
+            used[1] != first,
+            process.attempt(&mut call).is_ok(),
+        ])
+    });
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn without_the_module_nothing_can_be_mapped() {
+    for in_vm in [|| true, || false] {
+        let process = Process::new(Settings {
+            node: "/nonexistent/qat_iommu",
+            pf: || None,
+            in_vm,
+        });
+        let failure = process.attempt(|context| context.info()).unwrap_err();
+        assert_eq!(failure.errno(), libc::ENODEV);
+        assert!(failure.reason().contains("modprobe"));
+    }
+}

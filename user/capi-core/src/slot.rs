@@ -87,6 +87,14 @@ impl Slot {
         }
     }
 
+    /// The context that this process opened, whose descriptor the program may have
+    /// closed.
+    pub(crate) fn made_here(&self) -> Option<&'static Opened> {
+        // SAFETY: as in `held`.
+        let opened = unsafe { self.current.load(Ordering::Acquire).as_ref() }?;
+        opened.mark.made_here().then_some(opened)
+    }
+
     /// Puts `new` where `old` was. If another thread was faster, `new` is closed and
     /// its context stays.
     pub(crate) fn replace(&self, old: &Held, new: Opened) {

@@ -2,8 +2,9 @@
 //! What the classic calls do, for any process: the module decides, and where there
 //! is none a virtual machine has nothing to do.
 
-use libc::{EINVAL, EOVERFLOW};
+use libc::{EINVAL, ENOENT, EOVERFLOW};
 use qat_iommu::{page_size, round_up, Access, Iova, Phys};
+use qat_iommu_capi_buffers::{is_module, unmap as unmap_buffer, Module, Wanted, BUFFERS};
 use qat_iommu_capi_core::{Failure, Process, Reach};
 
 /// Rounds up to the unit of mapping, which is the kernel's page where the module
@@ -37,6 +38,17 @@ pub(crate) fn map(process: &Process, phaddr: u64, iova: u64, bytes: usize) -> Re
 }
 
 pub(crate) fn unmap(process: &Process, iova: u64, bytes: usize) -> Result<(), Failure> {
+    // The module takes the IOVAs of buffers as well: the table must not keep what goes.
+    let wanted = Wanted::Pages {
+        iova,
+        length: bytes,
+    };
+    if let Some(buffers) = BUFFERS.get() {
+        match unmap_buffer(buffers, &Module(process), wanted, is_module) {
+            Err(failure) if failure.errno() == ENOENT => {}
+            result => return result,
+        }
+    }
     match process.reach()? {
         Reach::Module(context) => Ok(context.unmap(Iova::new(iova), length(bytes)?)?),
         Reach::NothingToDo => Ok(()),

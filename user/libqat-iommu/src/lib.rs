@@ -3,3 +3,5 @@
 //! each, into `libqat_iommu.a`, of which `link.sh` makes `libqat_iommu.so`.
 
 extern crate qat_iommu_capi_icp;
+extern crate qat_iommu_capi_native;
+extern crate qat_iommu_capi_usdm;

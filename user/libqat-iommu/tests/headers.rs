@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-const HEADERS: &[&str] = &["icp_sal_iommu.h"];
+const HEADERS: &[&str] = &["icp_sal_iommu.h", "qat_iommu.h"];
 
 /// What of Intel's `cpa.h` matters here, as it defines it.
 const CPA: &str = "
@@ -27,6 +27,23 @@ const CLASSIC: &str = "
 size_t icp_sal_iommu_get_remap_size(size_t size);
 CpaStatus icp_sal_iommu_map(Cpa64U phaddr, Cpa64U iova, size_t size);
 CpaStatus icp_sal_iommu_unmap(Cpa64U iova, size_t size);
+";
+
+/// What of Intel's `qae_mem.h` matters here, in the words of qatlib 26.08.
+const QAE_MEM: &str = "
+#include <stdint.h>
+#include <stddef.h>
+#ifdef __cplusplus
+extern \"C\" {
+#endif
+uint64_t qaeVirtToPhysNUMA(void *pVirtAddr);
+int qaeRegisterDevice(int fd);
+int qaeUnregisterDevice(int fd);
+uint64_t qaeMemMapContiguousIova(void *virt, size_t size);
+int qaeMemUnmapContiguousIova(void *virt, size_t size);
+#ifdef __cplusplus
+}
+#endif
 ";
 
 fn include_dir() -> PathBuf {
@@ -104,8 +121,8 @@ fn alone_and_twice() {
 #[test]
 fn after_and_before_intels_types() {
     for header in HEADERS {
-        good(&format!("{CPA}{}{CLASSIC}", include(header)));
-        good(&format!("{}{CPA}{CLASSIC}", include(header)));
+        good(&format!("{CPA}{QAE_MEM}{}{CLASSIC}", include(header)));
+        good(&format!("{}{CPA}{QAE_MEM}{CLASSIC}", include(header)));
     }
 }
 
@@ -124,6 +141,19 @@ int use(Cpa64U phys, size_t bytes)
 }
 ";
     good(&format!("{CPA}{}{program}", include("icp_sal_iommu.h")));
+}
+
+#[test]
+fn beside_the_modules_interface() {
+    let uapi = "#include \"../uapi/linux/qat_iommu.h\"\n";
+    for (std, compiler) in [("-xc", "cc"), ("-xc++", cxx())] {
+        for source in [
+            format!("{uapi}{}", include("qat_iommu.h")),
+            format!("{}{uapi}", include("qat_iommu.h")),
+        ] {
+            compiles(compiler, &[std], &source).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -16,8 +16,25 @@ const CLASSIC: [&str; 3] = [
     "icp_sal_iommu_unmap",
 ];
 
+const USDM: [&str; 5] = [
+    "qaeMemMapContiguousIova",
+    "qaeMemUnmapContiguousIova",
+    "qaeVirtToPhysNUMA",
+    "qaeRegisterDevice",
+    "qaeUnregisterDevice",
+];
+
+const NATIVE: [&str; 6] = [
+    "qat_iommu_map_user",
+    "qat_iommu_map_user_batch",
+    "qat_iommu_unmap_user",
+    "qat_iommu_unmap_iova",
+    "qat_iommu_unmap_batch",
+    "qat_iommu_virt_to_iova",
+];
+
 /// Every name that the library exports, by API family.
-const FAMILIES: &[&[&str]] = &[&CLASSIC];
+const FAMILIES: &[&[&str]] = &[&CLASSIC, &USDM, &NATIVE];
 
 /// A directory with the library's files, as `link.sh` makes them.
 struct Library {
@@ -130,10 +147,12 @@ fn each_family_is_one_member_that_nothing_inside_needs() {
             .collect();
         assert_eq!(members.len(), 1, "{family:?} is in {members:?}");
         let member = members.first().unwrap();
+        // Rust's own names, with their hashes, are nobody else's.
         let exported: BTreeSet<&str> = entries
             .iter()
             .filter(|(place, kind, _)| place == member && *kind == "T")
             .map(|(.., name)| *name)
+            .filter(|name| !name.starts_with("_ZN"))
             .collect();
         assert!(
             exported.iter().eq(BTreeSet::from_iter(*family)),
@@ -225,16 +244,27 @@ fn a_program_may_define_a_family_itself() {
             source += &format!("int {name}(void);\nint {name}(void) {{ return 7; }}\n");
         }
         // The other families come from the library.
-        let mut sum = String::from("0");
+        let mut others = String::new();
         for name in FAMILIES
             .iter()
             .filter(|other| *other != family)
             .flat_map(|f| *f)
         {
             source += &format!("extern int {name}(void);\n");
-            sum += &format!(" + !{name}");
+            others += &format!("{name}, ");
         }
-        source += &format!("int main(void) {{ return {}() + {sum}; }}\n", family[0]);
+        source += &format!(
+            "int (*volatile others[])(void) = {{ {others} }};
+            int main(void)
+            {{
+                for (unsigned i = 0; i < sizeof(others) / sizeof(*others); i++)
+                    if (!others[i])
+                        return 1;
+                return {}();
+            }}
+            ",
+            family[0]
+        );
         for (how, arguments) in [("archive", "-l:libqat_iommu.a"), ("shared", "-lqat_iommu")] {
             let program = library.compile(&format!("{how}{number}"), &source, &[arguments]);
             let mut command = Command::new(program);
@@ -246,4 +276,151 @@ fn a_program_may_define_a_family_itself() {
             );
         }
     }
+}
+
+/// What the qae_mem_utils.c family does: a look-up of its own, and the classic calls.
+#[test]
+fn a_program_may_have_its_own_look_up() {
+    let library = Library::get();
+    let source = "
+        #include <icp_sal_iommu.h>
+        uint64_t qaeVirtToPhysNUMA(void *virt);
+        uint64_t qaeVirtToPhysNUMA(void *virt) { return virt ? 5 : 0; }
+        int main(void)
+        {
+            int page = icp_sal_iommu_get_remap_size(1) == 4096;
+            return page + (int)qaeVirtToPhysNUMA(&page);
+        }
+    ";
+    for (name, arguments) in [
+        ("own-shared", &["-lqat_iommu"][..]),
+        ("own-archive", &["-l:libqat_iommu.a"]),
+        ("own-static", &["-static", "-lqat_iommu"]),
+    ] {
+        let program = library.compile(name, source, arguments);
+        let mut command = Command::new(program);
+        command.env("LD_LIBRARY_PATH", &library.directory);
+        assert_eq!(command.status().unwrap().code(), Some(6), "{name}");
+    }
+}
+
+/// A library that comes after this one, as libusdm does.
+const BEHIND: &str = r#"
+#include <stdint.h>
+uint64_t qaeVirtToPhysNUMA(void *virt);
+int qaeRegisterDevice(int fd);
+int qaeUnregisterDevice(int fd);
+uint64_t qaeVirtToPhysNUMA(void *virt) { return (uintptr_t)virt + 1; }
+int qaeRegisterDevice(int fd) { return fd == 77 ? 0 : 41; }
+int qaeUnregisterDevice(int fd) { return fd == 77 ? 0 : 42; }
+"#;
+
+/// Asks the libraries in turn; says nothing, for the order is right.
+const ASKING: &str = r#"
+#include <qat_iommu.h>
+#include <errno.h>
+
+int main(void)
+{
+    static char page[8192] __attribute__((aligned(4096)));
+
+    errno = ESRCH;
+    if (qaeVirtToPhysNUMA(page) != EXPECTED(page) || errno != ESRCH)
+        return 1;
+    if (qaeRegisterDevice(78) != REGISTERED || qaeUnregisterDevice(78) != UNREGISTERED)
+        return 2;
+    if (qaeMemMapContiguousIova(page + 1, 4096) != 0 || errno != EINVAL)
+        return 3;
+    if (qaeMemMapContiguousIova(page, 0) != 0 || errno != EINVAL)
+        return 4;
+    if (qaeMemMapContiguousIova(page, ((size_t)2 << 30) + 1) != 0 || errno != E2BIG)
+        return 5;
+    if (qaeMemUnmapContiguousIova(page, 4096) != 1 || errno != ENOENT)
+        return 6;
+    return 0;
+}
+"#;
+
+#[test]
+fn what_is_not_mapped_here_is_asked_of_the_next_library() {
+    let library = Library::get();
+    let behind = library.file("behind.c");
+    fs::write(&behind, BEHIND).unwrap();
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(library.file("libbehind.so"))
+        .arg(&behind));
+    let next = [
+        "-DEXPECTED(p)=(uintptr_t)(p)+1",
+        "-DREGISTERED=41",
+        "-DUNREGISTERED=42",
+    ];
+    let none = ["-DEXPECTED(p)=0", "-DREGISTERED=1", "-DUNREGISTERED=1"];
+    let last = "-Wl,--no-as-needed";
+    for (name, first, then, preload) in [
+        (
+            "next-shared",
+            &next,
+            &["-lqat_iommu", last, "-lbehind"][..],
+            "",
+        ),
+        (
+            "next-archive",
+            &next,
+            &["-l:libqat_iommu.a", last, "-lbehind"],
+            "",
+        ),
+        (
+            "next-preloaded",
+            &next,
+            &["-lbehind", "-lqat_iommu"],
+            "libqat_iommu.so",
+        ),
+        ("none-shared", &none, &["-lqat_iommu"], ""),
+        ("none-archive", &none, &["-l:libqat_iommu.a"], ""),
+        ("none-static", &none, &["-static", "-lqat_iommu"], ""),
+    ] {
+        let program = library.compile(name, ASKING, &[&first[..], then].concat());
+        let mut command = Command::new(program);
+        command.env("LD_LIBRARY_PATH", &library.directory);
+        if !preload.is_empty() {
+            command.env("LD_PRELOAD", library.file(preload));
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
+    }
+}
+
+#[test]
+fn the_wrong_order_is_told_once() {
+    let library = Library::get();
+    let behind = library.file("before.c");
+    fs::write(&behind, BEHIND).unwrap();
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(library.file("libbefore.so"))
+        .arg(&behind));
+    let source = "
+        #include <qat_iommu.h>
+        int main(void)
+        {
+            int i, mapped = 0;
+            for (i = 0; i < 2; i++)
+                mapped += qaeMemMapContiguousIova(&i, 0) != 0;
+            return mapped + (qaeVirtToPhysNUMA(&i) == 0);
+        }
+    ";
+    let order = ["-lbefore", "-lqat_iommu"];
+    let program = library.compile("wrong-order", source, &order);
+    let mut command = Command::new(program);
+    command.env("LD_LIBRARY_PATH", &library.directory);
+    let output = command.output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr);
+    let warnings = text.lines().filter(|line| line.contains("warning: qae"));
+    assert_eq!(warnings.count(), 3, "{text}");
+    assert!(text.contains("qaeVirtToPhysNUMA is "), "{text}");
+    assert!(text.contains("libbefore.so's"), "{text}");
+    assert!(text.contains("LD_PRELOAD"), "{text}");
 }

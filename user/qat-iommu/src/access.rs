@@ -15,6 +15,19 @@ pub enum Access {
 }
 
 impl Access {
+    pub(crate) fn from_flags(flags: u32) -> Option<Self> {
+        let has = |flag| flags & flag != 0;
+        match (
+            has(uapi::QAT_IOMMU_MAP_READ),
+            has(uapi::QAT_IOMMU_MAP_WRITE),
+        ) {
+            (true, true) => Some(Access::ReadWrite),
+            (true, false) => Some(Access::Read),
+            (false, true) => Some(Access::Write),
+            (false, false) => None,
+        }
+    }
+
     pub(crate) fn flags(self) -> u32 {
         match self {
             Access::Read => uapi::QAT_IOMMU_MAP_READ,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR BSD-3-Clause
 //! What can go wrong: which call, the kernel's errno, and one line for people.
 
-use crate::{explain::explain, Attach, Iova, Phys};
+use crate::{explain::explain, Attach, Iova, Phys, Placement};
 use rustix::io::Errno;
 use std::{fmt, path::PathBuf};
 
@@ -39,6 +39,29 @@ pub enum Action {
         iova: Iova,
         /// Bytes.
         length: u64,
+    },
+    /// Map a buffer of this process.
+    MapUser {
+        /// Where it begins.
+        address: usize,
+        /// Bytes.
+        length: usize,
+        /// Where it was to be mapped.
+        placement: Placement,
+    },
+    /// Remove the mapping of a buffer of this process.
+    UnmapUser {
+        /// Where it begins.
+        address: usize,
+        /// Bytes.
+        length: usize,
+    },
+    /// List the context's mappings.
+    Query,
+    /// Map or unmap several buffers at once: the batch as such is wrong.
+    Batch {
+        /// Buffers.
+        count: usize,
     },
     /// Remove a mapping.
     Unmap {
@@ -83,6 +106,23 @@ impl fmt::Display for Action {
             Action::MapPhys { phys, iova, length } => {
                 write!(f, "map {length} bytes at physical {phys} to IOVA {iova}")
             }
+            Action::MapUser {
+                address,
+                length,
+                placement,
+            } => {
+                write!(f, "map the buffer of {length} bytes at {address:#x}")?;
+                match placement {
+                    Placement::Any => Ok(()),
+                    Placement::Aligned(bytes) => write!(f, ", aligned to {bytes:#x}"),
+                    Placement::Fixed(iova) => write!(f, ", at IOVA {iova}"),
+                }
+            }
+            Action::UnmapUser { address, length } => {
+                write!(f, "unmap the buffer of {length} bytes at {address:#x}")
+            }
+            Action::Query => f.write_str("list the mappings"),
+            Action::Batch { count } => write!(f, "handle {count} buffers at once"),
             Action::Unmap { iova, length } => write!(f, "unmap {length} bytes at IOVA {iova}"),
         }
     }

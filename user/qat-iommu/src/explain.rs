@@ -2,7 +2,8 @@
 //! The reason of each errno in plain words, with what to do about it: the glossary
 //! of the C header, from the caller's side.
 
-use crate::{page_size, Action, Attach};
+use crate::{page_size, Action, Attach, Placement};
+use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
 
 /// The reason why `action` failed with `errno`, the errno's name at its end.
@@ -20,6 +21,23 @@ fn reason(action: &Action, errno: Errno) -> (Option<&'static str>, String) {
     let particular = match action {
         Action::Open { .. } => open(errno).map(String::from),
         Action::Attach { to } => attach(*to, errno),
+        Action::MapUser {
+            address,
+            length,
+            placement,
+        } => map_user(*address, *length, *placement, errno),
+        Action::UnmapUser { .. } if errno == Errno::NOENT => Some(
+            "this process has no mapping of exactly that buffer; give the address and the \
+             size of the map"
+                .into(),
+        ),
+        Action::UnmapUser { length: 0, .. } if errno == Errno::INVAL => {
+            Some("the size is 0; give at least 1 byte".into())
+        }
+        Action::Batch { .. } if errno == Errno::TOOBIG => Some(format!(
+            "a batch has at most {} buffers; split it",
+            uapi::QAT_IOMMU_BATCH_MAX
+        )),
         _ if errno == Errno::INVAL => invalid(action, page_size()),
         _ => None,
     };
@@ -53,6 +71,41 @@ fn attach(to: Attach, errno: Errno) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+fn map_user(address: usize, length: usize, placement: Placement, errno: Errno) -> Option<String> {
+    let page = page_size();
+    let text = match (errno, placement) {
+        (Errno::INVAL, _) if length == 0 => "the size is 0; give at least 1 byte".into(),
+        (Errno::INVAL, Placement::Aligned(bytes)) => format!(
+            "the alignment {bytes:#x} is not a power of two of at least {page:#x}; give 0 to \
+             leave it to the kernel"
+        ),
+        (Errno::INVAL, Placement::Fixed(iova)) => format!(
+            "IOVA {iova} and address {address:#x} are not at the same offset within a page; \
+             choose an IOVA that is"
+        ),
+        (Errno::FAULT, _) => "the buffer cannot be pinned: part of it is not mapped, not \
+             accessible (writable, where the device may write), a device's, or of a file \
+             that is mapped writable; use anonymous, shared or huge page memory"
+            .into(),
+        (Errno::NOMEM, _) => "the buffer exceeds what this process may lock (`ulimit -l`), or \
+             the kernel is out of memory; raise RLIMIT_MEMLOCK or free some"
+            .into(),
+        (Errno::PERM, Placement::Fixed(_)) => {
+            "a fixed IOVA needs CAP_SYS_RAWIO; run as root, or leave the IOVA to the kernel".into()
+        }
+        (Errno::PERM, _) => "the PF is not translated, so that IOVAs are physical addresses, \
+             which need CAP_SYS_RAWIO; run as root"
+            .into(),
+        (Errno::OPNOTSUPP, _) => "the IOMMU cannot do it (read-only pages), or the PF is not \
+             translated and the buffer is not physically contiguous; use a huge page, or map \
+             for read and write"
+            .into(),
+        (Errno::INTR, _) => "a signal ended the call, nothing is mapped; call again".into(),
+        _ => return None,
+    };
+    Some(text)
 }
 
 /// Which of the arguments is the invalid one.
@@ -150,6 +203,11 @@ fn general(errno: Errno) -> Option<(&'static str, &'static str)> {
             "ENOMEM",
             "the kernel has no memory left for it; free some and try again",
         ),
+        Errno::NOSPC => (
+            "ENOSPC",
+            "no free range of IOVAs is large enough; unmap something, or ask for less \
+             alignment",
+        ),
         Errno::NOTTY => (
             "ENOTTY",
             "the device does not know the command; load the module of this version",
@@ -180,7 +238,7 @@ fn general(errno: Errno) -> Option<(&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Action, Attach, Error, Iova, Phys};
+    use crate::{Action, Attach, Error, Iova, Phys, Placement};
     use rustix::io::Errno;
 
     fn map(phys: u64, iova: u64, length: u64) -> Action {
@@ -228,6 +286,17 @@ mod tests {
             to: Attach::Default,
         };
         assert!(text(default, Errno::NODEV).contains("leave no default"));
+        let buffer = |placement| Action::MapUser {
+            address: 0x7000_0000,
+            length: 4096,
+            placement,
+        };
+        let limit = text(buffer(Placement::Any), Errno::NOMEM);
+        assert!(limit.contains("ulimit -l"), "{limit}");
+        let rawio = text(buffer(Placement::Fixed(Iova::new(0x1000))), Errno::PERM);
+        assert!(rawio.contains("at IOVA 0x1000") && rawio.contains("fixed IOVA needs"));
+        let batch = Action::Batch { count: 70_000 };
+        assert!(text(batch, Errno::TOOBIG).contains("at most 65536"));
     }
 
     #[test]

@@ -19,6 +19,25 @@
 //! # }
 //! ```
 //!
+//! A buffer of the program itself is used without a copy, through a [`Mapping`] or a
+//! [`MappingMut`], which cannot outlive it:
+//!
+//! ```no_run
+//! use qat_iommu::{Access, Context, MappingMut, Placement};
+//!
+//! # fn main() -> Result<(), qat_iommu::Error> {
+//! let context = Context::open()?;
+//! let mut buffer = vec![0; 1 << 20];
+//! let mapping = MappingMut::new(&context, &mut buffer, Access::ReadWrite, Placement::Any)?;
+//! let iova = mapping.iova();
+//! // ... the device reads and writes the buffer at `iova` ...
+//! let mut answer = [0; 16];
+//! mapping.copy_out(0, &mut answer);
+//! mapping.unmap()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! All addresses and lengths are in bytes; ranges are inclusive. All calls may be
 //! made from any thread. Every mapping in a space can be reached by whoever
 //! programs a PF of that space, whichever context made it.
@@ -27,18 +46,25 @@
 
 mod access;
 mod addr;
+mod buffer;
 mod context;
 mod error;
 mod explain;
 mod info;
+mod mapping;
 mod pf;
+mod query;
 mod size;
 mod sys;
+mod volatile;
 
 pub use access::Access;
 pub use addr::{Iova, IovaRange, Phys};
+pub use buffer::{Placement, UserBuffer};
 pub use context::{Attach, Context, DEVICE};
 pub use error::{Action, Error};
 pub use info::{Info, Mode, Pf, Space};
+pub use mapping::{Mapping, MappingMut};
 pub use pf::{ParsePfAddressError, PfAddress};
+pub use query::{Backing, Mapped, Mappings};
 pub use size::{page_size, round_up};

@@ -27,3 +27,13 @@ pub const QAT_IOMMU_ATTACH: u32 = io(QAT_IOMMU_CMD_ATTACH);
 pub const QAT_IOMMU_MAP_PHYS: u32 = io(QAT_IOMMU_CMD_MAP_PHYS);
 /// Remove one mapping: [`qat_iommu_unmap`].
 pub const QAT_IOMMU_UNMAP: u32 = io(QAT_IOMMU_CMD_UNMAP);
+/// Pin a buffer and map it: [`qat_iommu_map_user`].
+pub const QAT_IOMMU_MAP_USER: u32 = io(QAT_IOMMU_CMD_MAP_USER);
+/// Remove the mapping of a buffer: [`qat_iommu_unmap_user`].
+pub const QAT_IOMMU_UNMAP_USER: u32 = io(QAT_IOMMU_CMD_UNMAP_USER);
+/// Find a mapping of this context: [`qat_iommu_query`].
+pub const QAT_IOMMU_QUERY: u32 = io(QAT_IOMMU_CMD_QUERY);
+/// Map several buffers: [`qat_iommu_map_user_batch`].
+pub const QAT_IOMMU_MAP_USER_BATCH: u32 = io(QAT_IOMMU_CMD_MAP_USER_BATCH);
+/// Remove several mappings: [`qat_iommu_unmap_batch`].
+pub const QAT_IOMMU_UNMAP_BATCH: u32 = io(QAT_IOMMU_CMD_UNMAP_BATCH);

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR BSD-3-Clause
+//! The native calls on buffers of the program, as C sees them. Their documentation is
+//! `include/qat_iommu/qat_iommu.h`. Nothing in the library calls them: a program may put
+//! its own in their place.
+#![deny(unsafe_code)]
+
+mod arguments;
+mod exports;

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR BSD-3-Clause
+//! What the compatible calls check and do, for any process.
+
+use crate::{backend::Either, pool::SLAB, signals::uninterrupted};
+use libc::{E2BIG, EINVAL};
+use qat_iommu::{page_size, round_up, Access, Placement};
+use qat_iommu_capi_buffers::{map, unmap, Buffers, Request, Wanted};
+use qat_iommu_capi_core::Failure;
+
+/// `QAE_IOVA_MAP_MAX_SIZE` of libusdm.
+const MAX: usize = 2 << 30;
+
+pub(crate) fn map_contiguous(
+    buffers: &Buffers,
+    either: &Either<'_>,
+    address: usize,
+    size: usize,
+) -> Result<u64, Failure> {
+    let request = Request {
+        address,
+        length: rounded(address, size)?,
+        access: Access::ReadWrite,
+        placement: Placement::Aligned(SLAB),
+        alone: true,
+    };
+    uninterrupted(|| map(buffers, either, &request))
+}
+
+pub(crate) fn unmap_contiguous(
+    buffers: &Buffers,
+    either: &Either<'_>,
+    address: usize,
+    size: usize,
+) -> Result<(), Failure> {
+    let length = rounded(address, size)?;
+    unmap(buffers, either, Wanted::Buffer { address, length }, |_| {
+        true
+    })
+}
+
+/// The size in whole pages of a buffer that is as the calls want it.
+fn rounded(address: usize, size: usize) -> Result<usize, Failure> {
+    let page = usize::try_from(page_size()).unwrap_or(4096);
+    if address == 0 || address % page != 0 {
+        return Err(Failure::new(
+            EINVAL,
+            format!(
+                "the address {address:#x} is null or not a multiple of {page}; allocate the buffer \
+                 page aligned (aligned_alloc or mmap), or use qat_iommu_map_user"
+            ),
+        ));
+    }
+    if size == 0 {
+        return Err(Failure::new(EINVAL, "the size is 0; give at least 1 byte"));
+    }
+    if size > MAX {
+        return Err(Failure::new(
+            E2BIG,
+            "the size is above 2 GiB, the most that this call takes; use qat_iommu_map_user, \
+             which has no limit",
+        ));
+    }
+    let length = u64::try_from(size).ok();
+    let length = length.and_then(|size| round_up(size, page_size()));
+    length
+        .and_then(|length| usize::try_from(length).ok())
+        .ok_or_else(|| Failure::new(E2BIG, "the size cannot be rounded up to pages"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{backend::Choice, registry::Registry};
+    use qat_iommu_capi_core::{Process, Settings};
+
+    #[test]
+    fn arguments_are_checked_in_order() {
+        let errno = |address, size| rounded(address, size).map_err(|failure| failure.errno());
+        assert_eq!(errno(0, 4096), Err(EINVAL));
+        assert_eq!(errno(0x1001, 4096), Err(EINVAL));
+        assert_eq!(errno(0x1800, MAX + 1), Err(EINVAL));
+        assert_eq!(errno(0x1000, 0), Err(EINVAL));
+        assert_eq!(errno(0x1000, 1), Ok(4096));
+        assert_eq!(errno(0x1000, 4097), Ok(8192));
+        assert_eq!(errno(0x1000, MAX), Ok(MAX));
+        assert_eq!(errno(0x1000, MAX + 1), Err(E2BIG));
+        assert_eq!(errno(0x1000, usize::MAX), Err(E2BIG));
+    }
+
+    #[test]
+    fn without_a_device_nothing_is_mapped() {
+        let process = Process::new(Settings {
+            node: "/nonexistent",
+            pf: || None,
+            in_vm: || false,
+        });
+        let (registry, buffers) = (Registry::default(), Buffers::new().unwrap());
+        let either = Either {
+            choice: Choice::Registered,
+            registry: &registry,
+            process: &process,
+        };
+        let failure = map_contiguous(&buffers, &either, 0x1000, 4096).unwrap_err();
+        assert_eq!(failure.errno(), libc::ENODEV);
+        let failure = unmap_contiguous(&buffers, &either, 0x1000, 4096).unwrap_err();
+        assert_eq!(failure.errno(), libc::ENOENT);
+        assert_eq!(buffers.lookup(0x1000), None);
+    }
+}
