@@ -6,34 +6,45 @@
 # Every rule of an owned PF, on every kind of IOMMU.
 OWNED='info owned badinput compat32 rebind library kclient'
 
+# Memory for large buffers, and a page of 1 GiB.
+LARGE='--mem 4G --cmdline hugepagesz=1G --cmdline hugepages=1'
+
 # boots: name | options | suites | claims of `qat-iommu-selftest record`
 # The long ones come first, so that none is left to run alone at the end.
 boots() {
 	cat <<-END
-		intel           | --iommu intel --smp 2                    | $OWNED modparams lockdown | something-added nothing-left
-		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED    | something-added nothing-left
-		virtio          | --iommu virtio --pfs 2                   | multi $OWNED    | something-added nothing-left
-		intel-fs        | --iommu intel-fs --pfs 2                 | multi $OWNED    |
+		user-intel      | --iommu intel --smp 2 $LARGE             | user            | something-added nothing-left
+		user-amd        | --iommu amd --smp 2 $LARGE               | user            | something-added nothing-left
+		user-virtio     | --iommu virtio --smp 2 $LARGE            | user            | something-added nothing-left
+		user-intel-fs   | --iommu intel-fs --smp 2 $LARGE          | user            |
+		intel           | --iommu intel --smp 2                    | $OWNED usdm modparams lockdown | something-added nothing-left
+		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED usdm-short | something-added nothing-left
+		virtio          | --iommu virtio --pfs 2                   | multi $OWNED usdm | something-added nothing-left
+		intel-fs        | --iommu intel-fs --pfs 2                 | multi $OWNED usdm |
 		shared-intel    | --iommu intel --pf-state shared --smp 2  | info shared     | nothing-left
 		shared-intel-fs | --iommu intel-fs --pf-state shared       | info shared     |
 		shared-amd      | --iommu amd --pf-state shared            | info shared     | nothing-left
 		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
-		edu-intel       | --iommu intel --device edu               | edu modparams   |
-		edu-intel-fs    | --iommu intel-fs --device edu            | edu             |
-		edu-amd         | --iommu amd --device edu                 | edu             |
-		edu-virtio      | --iommu virtio --device edu              | edu             |
+		edu-intel       | --iommu intel --device edu $LARGE        | edu user-edu modparams |
+		edu-intel-fs    | --iommu intel-fs --device edu $LARGE     | edu user-edu    |
+		edu-amd         | --iommu amd --device edu $LARGE          | edu user-edu    |
+		edu-virtio      | --iommu virtio --device edu $LARGE       | edu user-edu    |
+		many-intel      | --iommu intel --device edu --icount      | user-many       |
+		many-intel-fs   | --iommu intel-fs --device edu --icount   | user-many       |
+		many-amd        | --iommu amd --device edu --icount        | user-many       |
+		many-virtio     | --iommu virtio --device edu --icount     | user-many       |
 		intel-8         | --iommu intel --pfs 8                    | multi info      | something-added nothing-left
 		shared-virtio   | --iommu virtio --pf-state shared         | shared-virtio   | nothing-left
-		none-owned      | --iommu none                             | info identity identity-owned |
-		none-shared     | --iommu none --pf-state shared           | info identity   |
-		pt-intel        | --iommu intel --cmdline iommu=pt --pf-state shared | info identity | nothing-added
-		pt-amd          | --iommu amd --cmdline iommu=pt --pf-state shared   | info identity | nothing-added
+		none-owned      | --iommu none                             | info identity identity-owned user-untranslated |
+		none-shared     | --iommu none --pf-state shared           | info identity user-untranslated |
+		pt-intel        | --iommu intel --cmdline iommu=pt --pf-state shared | info identity user-untranslated | nothing-added
+		pt-amd          | --iommu amd --cmdline iommu=pt --pf-state shared   | info identity user-untranslated | nothing-added
 		unbound         | --iommu intel --pf-state unbound         | nopf unbound    |
 		no-pf           | --iommu amd --pfs 0                      | nopf            |
-		vm-intel        | --iommu intel --guest                    | vm              | nothing-added
-		vm-amd          | --iommu amd --guest                      | vm              | nothing-added
-		vm-virtio       | --iommu virtio --guest                   | vm              | nothing-added
-		vm-none         | --iommu none --guest                     | vm              | nothing-added
+		vm-intel        | --iommu intel --guest                    | vm user-untranslated | nothing-added
+		vm-amd          | --iommu amd --guest                      | vm user-untranslated | nothing-added
+		vm-virtio       | --iommu virtio --guest                   | vm user-untranslated | nothing-added
+		vm-none         | --iommu none --guest                     | vm user-untranslated | nothing-added
 		vm-as-host      | --iommu intel --guest                    | vm-as-host      | something-added
 	END
 }

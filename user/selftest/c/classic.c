@@ -10,6 +10,7 @@
  *   child LINE          -> the answer to LINE of a child that fork() made, once
  *                          that has ended
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <icp_sal_iommu.h>
 #include <inttypes.h>

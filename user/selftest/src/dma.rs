@@ -45,6 +45,7 @@ pub struct Scratch {
 impl Scratch {
     fn new(host: &Host) -> Result<Self> {
         let page = Buffer::page()?;
+        page.keep_from_children()?;
         let iova = if host.translated() {
             fresh_iova(1)
         } else {
@@ -148,7 +149,12 @@ pub fn cannot_read(dev: &mut dyn Dma, iova: u64, buffer: &dyn Memory, offset: us
 }
 
 /// The device's write here is refused and changes nothing.
-pub fn cannot_write(dev: &mut dyn Dma, iova: u64, buffer: &dyn Memory, offset: usize) -> Result<()> {
+pub fn cannot_write(
+    dev: &mut dyn Dma,
+    iova: u64,
+    buffer: &dyn Memory,
+    offset: usize,
+) -> Result<()> {
     let at = iova.wrapping_add(u64::try_from(offset)?);
     let len = 64;
     let kept = fresh_bytes(len);

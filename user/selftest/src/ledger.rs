@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a test must give back: memory locked by this process, and pages pinned by
-//! anyone on the machine. [`open`] notes both before a test; what it returns tells
+//! What a test must give back: locked memory charged to this process, and pages
+//! pinned by anyone on the machine. [`open`] notes both before a test; what it returns tells
 //! after the test whether both are what they were.
 
 use anyhow::{ensure, Context as _, Result};
@@ -34,10 +34,11 @@ pub fn open() -> Result<Closing> {
     }))
 }
 
-/// KiB that are charged to this process as locked.
+/// KiB that are charged to this process, as locked or as pinned.
 pub fn locked() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/status")?;
-    value(&text, "VmLck:").context("/proc/self/status has no VmLck")
+    let kib = |name| value(&text, name).with_context(|| format!("/proc/self/status: no {name}"));
+    Ok(kib("VmLck:")? + kib("VmPin:")?)
 }
 
 /// Pins on pages that are held, on the whole machine.

@@ -13,7 +13,7 @@ type Code = i32;
 /// A file of secret memory, if the kernel has it.
 pub fn memfd_secret() -> Option<OwnedFd> {
     // SAFETY: makes a new descriptor, touches nothing else.
-    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::FD_CLOEXEC) };
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
     // SAFETY: the descriptor is new and ours alone.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })

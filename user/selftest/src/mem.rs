@@ -106,6 +106,19 @@ impl Buffer {
         })
     }
 
+    /// A fork leaves it alone. Else the child would share it, and what this process writes next
+    /// would go to a copy, at another physical address than the device knows.
+    pub fn keep_from_children(&self) -> Result<()> {
+        // SAFETY: the region is this value's own; only children are concerned.
+        Ok(unsafe {
+            rustix::mm::madvise(
+                self.region.start.as_ptr().cast(),
+                self.region.len,
+                Advice::LinuxDontFork,
+            )
+        }?)
+    }
+
     /// `count` contiguous pages, at the start of a huge page.
     pub fn pages(count: usize) -> Result<Self> {
         ensure!(count * PAGE <= HUGE, "at most one huge page");
@@ -194,7 +207,6 @@ impl Buffer {
     pub fn phys(&self) -> u64 {
         self.phys
     }
-
 
     pub fn len(&self) -> usize {
         self.len

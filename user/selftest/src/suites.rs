@@ -18,6 +18,7 @@ mod overlap;
 mod rebind;
 mod shared;
 mod unmapping;
+mod usdm;
 mod user;
 mod vm;
 
@@ -114,7 +115,11 @@ pub fn all() -> Vec<Suite<Host>> {
             "the same of an owned PF",
             vec![identity::owned_tests()],
         ),
-        suite("nopf", "no usable PF", vec![nopf::tests()]),
+        suite(
+            "nopf",
+            "no usable PF",
+            vec![nopf::tests(), user::nopf_tests()],
+        ),
         suite(
             "unbound",
             "a PF that no driver holds, and then one does",
@@ -129,6 +134,16 @@ pub fn all() -> Vec<Suite<Host>> {
             "vm-as-host",
             "a virtual machine that is told to be a host",
             vec![vm::as_host_tests()],
+        ),
+        suite(
+            "usdm",
+            "the zero-copy calls from C programs",
+            vec![usdm::tests()],
+        ),
+        suite(
+            "usdm-short",
+            "the same in short, for the virtual AMD IOMMU",
+            vec![usdm::essential_tests()],
         ),
         suite(
             "library",

@@ -134,10 +134,7 @@ impl Context {
     }
 
     pub fn unmap_user(&self, va: u64, length: u64) -> Result<(), Errno> {
-        self.ioctl(
-            uapi::QAT_IOMMU_UNMAP_USER,
-            &mut unmap_request(va, length),
-        )
+        self.ioctl(uapi::QAT_IOMMU_UNMAP_USER, &mut unmap_request(va, length))
     }
 
     /// The mapping of this context at an IOVA, or the next one above it.

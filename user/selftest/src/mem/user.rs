@@ -114,7 +114,8 @@ impl UserMemory {
 
     /// A reserved huge page of 1 GiB; the machine has it from its start or not at all.
     pub fn gigantic() -> Result<Self> {
-        let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages");
+        let free =
+            fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages");
         if !free.is_ok_and(|count| count.trim() != "0") {
             return Err(skip("this machine has no page of 1 GiB reserved"));
         }
@@ -149,7 +150,11 @@ impl UserMemory {
     /// The first `unit` bytes of a file, a multiple of its page size, many times in a row.
     pub fn repeated(file: impl AsFd, unit: usize, times: usize) -> Result<Self> {
         let none = ProtFlags::empty();
-        let room = Self::anonymous((times + 1) * unit, none, MapFlags::PRIVATE | MapFlags::NORESERVE)?;
+        let room = Self::anonymous(
+            (times + 1) * unit,
+            none,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )?;
         let before = room.start().addr().next_multiple_of(unit) - room.start().addr();
         let (_, rest) = room.split(before)?;
         let (memory, _) = rest.split(times * unit)?;

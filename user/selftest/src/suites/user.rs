@@ -28,6 +28,8 @@ use crate::mem::user::UserMemory;
 use crate::mem::{fresh_bytes, Memory, HUGE, PAGE};
 
 const PAGE_U64: u64 = 4096;
+/// An address at which no process has anything, far from program, heap, stack and libraries.
+const NOWHERE: u64 = 0x1000_0000_0000;
 
 /// Everything that the emulated PF is right for.
 pub fn suite_parts() -> Vec<Vec<Test<Host>>> {
@@ -55,6 +57,11 @@ pub fn edu_parts() -> Vec<Vec<Test<Host>>> {
         undoing::essential_tests(),
         living::essential_tests(),
     ]
+}
+
+/// What a host without a usable PF says.
+pub fn nopf_tests() -> Vec<Test<Host>> {
+    pfs::nopf_tests()
 }
 
 /// A context, a device, and ways to see that the device reaches all of a buffer or nothing.
@@ -86,10 +93,7 @@ impl Rig {
 
     /// Maps a whole buffer.
     pub fn map(&self, memory: &UserMemory) -> Result<u64> {
-        expect::succeeds(
-            "map",
-            self.context().map_user(memory.va(), memory.length()),
-        )
+        expect::succeeds("map", self.context().map_user(memory.va(), memory.length()))
     }
 
     /// Unmaps a whole buffer.
@@ -134,6 +138,17 @@ impl Rig {
         let mut seen = vec![0; 64];
         let access = self.bench.dev.read(iova, &mut seen)?;
         Ok((access != dma::Access::Refused).then_some(seen))
+    }
+
+    /// The device reads this here.
+    pub fn sees(&mut self, iova: u64, want: &[u8]) -> Result<()> {
+        let seen = self.peek(iova)?;
+        let seen = seen.with_context(|| format!("the device's read at {iova:#x} was refused"))?;
+        ensure!(
+            seen[..] == want[..seen.len()],
+            "the device reads at {iova:#x} something else than what is there"
+        );
+        Ok(())
     }
 
     /// Has the device write here; what it wrote.
@@ -200,13 +215,18 @@ fn every_page(engine: &dma::pf::Engine, iova: u64, memory: &dyn Memory) -> Resul
     Ok(())
 }
 
-/// Small pages, as many as the bench can take.
+/// Whether the bench cannot take a whole table of the IOMMU that is emptied in one go.
 ///
-/// QEMU's amd-iommu ends the machine when a whole table of 512 small pages is emptied in one go
-/// while a vfio-user device listens (its assertion that a notification is larger than what was
-/// mapped). There such buffers get large pages here, and small ones in the machines with edu.
+/// QEMU's amd-iommu ends the machine then (its assertion that a notification is no larger than
+/// what was mapped) while a vfio-user device listens. There buffers of that size get larger pages,
+/// and the others are seen in the machines with edu.
+fn full_tables_end_qemu(host: &Host) -> bool {
+    host.iommu == Iommu::Amd && host.device == Device::Pf
+}
+
+/// Small pages, as many as the bench can take.
 fn small_pages(host: &Host, len: usize) -> Result<UserMemory> {
-    if host.iommu == Iommu::Amd && host.device == Device::Pf && len >= HUGE {
+    if full_tables_end_qemu(host) && len >= HUGE {
         UserMemory::transparent(len)
     } else {
         UserMemory::scattered(len)

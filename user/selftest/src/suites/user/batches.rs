@@ -6,7 +6,7 @@ use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
 use rustix::mm::MprotectFlags;
 
-use super::{nothing_mapped, Rig, PAGE_U64};
+use super::{nothing_mapped, Rig, NOWHERE, PAGE_U64};
 use crate::abi::user::{self, Place, Refused};
 use crate::abi::{self, Context};
 use crate::dma::fresh_iova;
@@ -144,7 +144,7 @@ fn one_bad_buffer_spoils_all(host: &Host) -> Result<()> {
     expect::succeeds("unmap", context.unmap_user(memory.va(), 1))?;
     let (pins, locked) = (ledger::pins()?, ledger::locked()?);
     let good = pages_of(&memory, COUNT);
-    let gone = UserMemory::scattered(PAGE)?.va();
+    let gone = NOWHERE;
     for (at, bad, want) in [
         (0, (gone, PAGE_U64), Errno::FAULT),
         (700, (gone, PAGE_U64), Errno::FAULT),
@@ -289,12 +289,18 @@ fn bad_arguments(_: &Host) -> Result<()> {
 
 fn bad_pointers(_: &Host) -> Result<()> {
     let context = Context::open()?;
-    let gone = UserMemory::scattered(2 * PAGE)?.va();
-    let edge = UserMemory::scattered(2 * PAGE)?;
-    let (edge, beyond) = edge.split(PAGE)?;
-    drop(beyond);
+    let gone = NOWHERE;
+    let (edge, beyond) = UserMemory::scattered(2 * PAGE)?.split(PAGE)?;
+    beyond.protect(MprotectFlags::empty())?;
     let across = edge.va() + PAGE_U64 - 24;
-    for pointer in [0, gone, across, 0xffff_8880_0000_0000, u64::MAX - 47] {
+    for pointer in [
+        0,
+        gone,
+        beyond.va(),
+        across,
+        0xffff_8880_0000_0000,
+        u64::MAX - 47,
+    ] {
         let mut list = user::buffers(&[(gone, 1), (gone, 1)]);
         let mut request = user::map_batch_request(&mut list);
         request.buffers = pointer;
@@ -315,7 +321,12 @@ fn answer_that_cannot_be_written(_: &Host) -> Result<()> {
     let memory = UserMemory::scattered(PAGE)?;
     let list = UserMemory::scattered(PAGE)?;
     let pins = ledger::pins()?;
-    for (index, word) in [memory.va(), PAGE_U64, 0].iter().cycle().take(30).enumerate() {
+    for (index, word) in [memory.va(), PAGE_U64, 0]
+        .iter()
+        .cycle()
+        .take(30)
+        .enumerate()
+    {
         list.write(8 * index, &word.to_ne_bytes());
     }
     list.protect(MprotectFlags::READ)?;

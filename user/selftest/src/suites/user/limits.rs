@@ -75,7 +75,7 @@ impl Limited {
 impl Drop for Limited {
     fn drop(&mut self) {
         // Raising it again to what it was is always allowed.
-        let _ = setrlimit(Resource::Memlock, self.0.clone());
+        let _ = setrlimit(Resource::Memlock, self.0);
     }
 }
 

@@ -30,16 +30,25 @@ pub fn tests() -> Vec<Test<Host>> {
 const THREADS: usize = 4;
 const TIME: Duration = Duration::from_millis(1500);
 
-/// Runs as many threads until one fails or the time is over; how often `act` was done in all.
-fn together(time: Duration, act: impl Fn(usize, usize) -> Result<()> + Sync) -> Result<usize> {
-    let (failed, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+/// As long as `time`.
+fn lasting(time: Duration) -> impl Fn() -> bool {
     let end = Instant::now() + time;
+    move || Instant::now() < end
+}
+
+/// Runs as many threads while `goes_on` and until one fails; how often `act` was done in all.
+fn together(
+    goes_on: impl Fn() -> bool + Sync,
+    act: impl Fn(usize, usize) -> Result<()> + Sync,
+) -> Result<usize> {
+    let (failed, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|thread| {
                 let (act, failed, rounds) = (&act, &failed, &rounds);
+                let goes_on = &goes_on;
                 scope.spawn(move || {
-                    while !failed.load(Ordering::Relaxed) && Instant::now() < end {
+                    while !failed.load(Ordering::Relaxed) && goes_on() {
                         let round = rounds.fetch_add(1, Ordering::Relaxed);
                         if let Err(error) = act(thread, round) {
                             failed.store(true, Ordering::Relaxed);
@@ -111,7 +120,7 @@ fn threads_with_a_context_each(host: &Host) -> Result<()> {
         .map(|_| Context::open())
         .collect::<Result<Vec<_>>>()?;
     let dev = Shared(Mutex::new(rig.bench.dev.as_mut()));
-    let rounds = together(TIME, |thread, round| {
+    let rounds = together(lasting(TIME), |thread, round| {
         cycle(&dev, &contexts[thread], &memories[thread], round)
     })?;
     ensure!(rounds >= THREADS, "only {rounds} rounds");
@@ -123,7 +132,7 @@ fn threads_with_one_context(host: &Host) -> Result<()> {
     let memories = buffers()?;
     let context = Context::open()?;
     let dev = Shared(Mutex::new(rig.bench.dev.as_mut()));
-    let rounds = together(TIME, |thread, round| {
+    let rounds = together(lasting(TIME), |thread, round| {
         cycle(&dev, &context, &memories[thread], round)?;
         // And a look at what the others do meanwhile.
         let found = context.mappings();
@@ -140,7 +149,7 @@ fn one_buffer_for_all_threads(_: &Host) -> Result<()> {
     let memory = UserMemory::scattered(2 * PAGE)?;
     let context = Context::open()?;
     let (mapped, unmapped) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    together(TIME / 2, |thread, round| {
+    together(lasting(TIME / 2), |thread, round| {
         if (thread + round) % 2 == 0 {
             let answer = context.map_user(memory.va(), memory.length());
             expect::succeeds("map", answer)?;
@@ -182,10 +191,8 @@ fn while_pfs_come_and_go(host: &Host) -> Result<()> {
             done.store(true, Ordering::Relaxed);
             result
         });
-        let mapping = together(Duration::from_secs(30), |thread, round| {
-            if done.load(Ordering::Relaxed) {
-                return Ok(());
-            }
+        let goes_on = || !done.load(Ordering::Relaxed);
+        let mapping = together(goes_on, |thread, round| {
             let memory = &memories[thread];
             let length = (1 + round as u64 % 16) * PAGE_U64;
             match context.map_user(memory.va(), length) {
@@ -198,7 +205,9 @@ fn while_pfs_come_and_go(host: &Host) -> Result<()> {
             }
             Ok(())
         });
-        coming_and_going.join().expect("threads return their errors")?;
+        coming_and_going
+            .join()
+            .expect("threads return their errors")?;
         mapping.map(|_| ())
     })?;
     nothing_mapped(&context)?;
@@ -210,7 +219,7 @@ fn while_pfs_come_and_go(host: &Host) -> Result<()> {
 /// The descriptor goes while other threads are inside of the call; the file goes when they are
 /// done.
 fn closed_while_mapping(_: &Host) -> Result<()> {
-    let memory = UserMemory::scattered(64 * PAGE)?;
+    let memory = UserMemory::scattered(8 * PAGE)?;
     memory.touch();
     for _ in 0..10 {
         let context = Context::open()?;
@@ -222,7 +231,7 @@ fn closed_while_mapping(_: &Host) -> Result<()> {
             for copy in copies {
                 let memory = &memory;
                 scope.spawn(move || {
-                    for _ in 0..20 {
+                    for _ in 0..10 {
                         // What is left mapped goes with the last of them.
                         let _ = copy.map_user(memory.va(), memory.length());
                     }

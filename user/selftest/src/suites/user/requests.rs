@@ -7,7 +7,7 @@ use qat_iommu_uapi as uapi;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
-use super::{nothing_mapped, PAGE_U64};
+use super::{nothing_mapped, NOWHERE, PAGE_U64};
 use crate::abi::{self, user, Context, EdgePage};
 use crate::expect;
 use crate::host::Host;
@@ -182,9 +182,8 @@ fn no_permission(_: &Host) -> Result<()> {
 
 fn bad_pointers(_: &Host) -> Result<()> {
     let target = Target::new()?;
-    let gone = UserMemory::scattered(PAGE)?.va();
     for request in target.requests() {
-        for pointer in [0, gone, 0xffff_8880_0000_0000, u64::MAX] {
+        for pointer in [0, NOWHERE, 0xffff_8880_0000_0000, u64::MAX] {
             let place = std::ptr::without_provenance_mut(usize::try_from(pointer)?);
             let what = format!("{} at {pointer:#x}", request.name);
             let answer = abi::raw(target.context.as_fd(), request.command, place);

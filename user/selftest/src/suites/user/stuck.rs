@@ -16,11 +16,7 @@ use crate::mem::user::UserMemory;
 use crate::mem::PAGE;
 
 pub fn tests() -> Vec<Test<Host>> {
-    list_tests![
-        others_go_on,
-        the_same_context_goes_on,
-        pfs_come_and_go,
-    ]
+    list_tests![others_go_on, the_same_context_goes_on, pfs_come_and_go,]
 }
 
 /// A process that is in the middle of a map and stays there.
@@ -36,10 +32,7 @@ fn stuck_process(rig: Option<&Rig>) -> Result<Helper> {
 fn goes(helper: Helper, pins: i64) -> Result<()> {
     let start = Instant::now();
     helper.kill()?;
-    expect::holds(
-        "it goes at once",
-        start.elapsed() < Duration::from_secs(5),
-    )?;
+    expect::holds("it goes at once", start.elapsed() < Duration::from_secs(5))?;
     expect::equal("pins", ledger::pins()?, pins)
 }
 
