@@ -30,8 +30,6 @@ boots() {
 		edu-amd         | --iommu amd --device edu $LARGE          | edu user-edu    |
 		edu-virtio      | --iommu virtio --device edu $LARGE       | edu user-edu    |
 		many-intel      | --iommu intel --device edu --icount      | user-many       |
-		many-intel-fs   | --iommu intel-fs --device edu --icount   | user-many       |
-		many-amd        | --iommu amd --device edu --icount        | user-many       |
 		many-virtio     | --iommu virtio --device edu --icount     | user-many       |
 		intel-8         | --iommu intel --pfs 8                    | multi info      | something-added nothing-left
 		shared-virtio   | --iommu virtio --pf-state shared         | shared-virtio   | nothing-left

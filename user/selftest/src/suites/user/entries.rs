@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Test<Host>> {
 struct Counter {
     rig: Rig,
     engine: Engine,
+    _page: UserMemory,
 }
 
 impl Counter {
@@ -36,9 +37,14 @@ impl Counter {
         if host.iommu == Iommu::IntelFs {
             return Err(skip("QEMU tells the PF of no entries of the first stage"));
         }
+        let rig = Rig::new(host)?;
+        // At the top of the space, so that nothing that follows is aligned by chance.
+        let page = UserMemory::scattered(PAGE)?;
+        rig.map(&page)?;
         Ok(Self {
-            rig: Rig::new(host)?,
+            rig,
             engine: Engine::open(&host.pf()?)?,
+            _page: page,
         })
     }
 

@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Test<Host>> {
 }
 
 const THREADS: usize = 4;
-const TIME: Duration = Duration::from_millis(1500);
+const TIME: Duration = Duration::from_secs(1);
 
 /// As long as `time`.
 fn lasting(time: Duration) -> impl Fn() -> bool {
@@ -134,10 +134,9 @@ fn threads_with_one_context(host: &Host) -> Result<()> {
     let dev = Shared(Mutex::new(rig.bench.dev.as_mut()));
     let rounds = together(lasting(TIME), |thread, round| {
         cycle(&dev, &context, &memories[thread], round)?;
-        // And a look at what the others do meanwhile.
-        let found = context.mappings();
-        let found = expect::succeeds("QUERY", found)?;
-        ensure!(found.len() <= THREADS, "{} mappings", found.len());
+        // And a look at what the others do meanwhile. (How many there are cannot be said: the list
+        // is walked step by step, and what moves on may be met again.)
+        expect::succeeds("QUERY", context.mappings())?;
         Ok(())
     })?;
     ensure!(rounds >= THREADS, "only {rounds} rounds");
