@@ -229,7 +229,9 @@ fn new_file(path: &Path, data: &[u8]) -> Result<OwnedFd> {
 
 /// A file with some pages of data, whose name is gone when this returns.
 fn nameless_file(folder: &Path) -> Result<(OwnedFd, Vec<u8>)> {
-    let path = folder.join(".qat-iommu-selftest");
+    // Other machines of the same run share the project's folder.
+    let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let path = folder.join(format!(".qat-iommu-selftest.{}", unique.trim()));
     let data = fresh_bytes(4 * PAGE);
     let file = new_file(&path, &data)?;
     std::fs::remove_file(&path)?;
