@@ -12,7 +12,7 @@ includedir ?= $(PREFIX)/include
 bindir ?= $(PREFIX)/bin
 VERSION := 0.1.0
 
-.PHONY: help module stock user run test lint clean install vm-deps vm-deps-no-module setup
+.PHONY: help module stock user run test peer lint clean install vm-deps vm-deps-no-module setup
 
 ##@ For the machine at hand
 
@@ -39,6 +39,9 @@ stock: setup ## the module and the test modules for the cached stock kernel
 
 user: setup ## library and programs, into build/lib and build/bin
 	@scripts/build-user
+
+peer: setup ## one program on libusdm, on libusdm with our library, and on ours with the module
+	@scripts/peer
 
 lint: setup ## every formatter and linter
 	@scripts/lint
