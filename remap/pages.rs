@@ -63,7 +63,8 @@ impl PageRefs {
                     continue;
                 }
             }
-            refs.0.reserve(1, GFP_KERNEL_ACCOUNT)?;
+            // A list too long for the allocator is refused, not warned about.
+            refs.0.reserve(1, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
             if ffi::page_get(pfn) {
                 // INVARIANT: `pfn` was just referenced. There is room for the push.
                 let run = Run {

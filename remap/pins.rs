@@ -245,7 +245,8 @@ impl Pins {
             Some(last) if last.first.as_ptr().wrapping_add(last.pages) == run.first.as_ptr() => {
                 last.pages += run.pages;
             }
-            Some(_) => self.more.push(run, GFP_KERNEL_ACCOUNT)?,
+            // A list too long for the allocator is refused, not warned about.
+            Some(_) => self.more.push(run, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
             None => self.first = Some(run),
         }
         Ok(())

@@ -234,7 +234,7 @@ pub(crate) struct Facts {
 /// # Invariants
 ///
 /// If there is a backing that translates, it maps the ranges of `layout` and none besides that we
-/// made. Without a backing nothing is live.
+/// made. Without a backing nothing is live, but for ranges that are poisoned.
 struct State {
     layout: Layout<Entry>,
     backing: Option<Backing>,
