@@ -153,18 +153,26 @@ pub(crate) fn start(dev: &pci::Device) -> Result {
 
 /// Ends an owned PF's DMA, and what it may still have in flight. Called by remove, while it is
 /// still attached: afterwards its IOVAs may mean raw physical addresses.
+///
+/// Waits for the drivers of its VFs to let go of them, VFIO's users included.
 pub(crate) fn stop(dev: &pci::Device) {
     let raw = pci_ptr(dev);
-    // SAFETY: Called by remove: the device is there and ours, under the device lock.
+    // VFs go first, while the PF that their drivers may have to talk to still works.
+    // SAFETY: Called by remove: the device is there and ours, under the device lock. Without VFs
+    // the function does nothing.
+    unsafe { bindings::pci_disable_sriov(raw) };
+    // SAFETY: As above.
     unsafe { bindings::pci_clear_master(raw) };
-    // SAFETY: As above. VFs go before their PF does.
-    if unsafe { bindings::pci_num_vf(raw) } > 0 {
-        // SAFETY: As above.
-        unsafe { bindings::pci_disable_sriov(raw) };
+    // One that was unplugged would be waited for, for a minute.
+    // SAFETY: As above.
+    if unsafe { bindings::pci_device_is_present(raw) } {
+        // SAFETY: As above; the function wants the device lock held.
+        if unsafe { bindings::pci_reset_function_locked(raw) } != 0 {
+            // Some functions cannot be reset.
+            // SAFETY: As above.
+            unsafe { bindings::pci_wait_for_pending_transaction(raw) };
+        }
     }
-    // Some functions cannot be reset, and one that was unplugged is not there to be.
-    // SAFETY: As above; the function wants the device lock held.
-    let _ = unsafe { bindings::pci_reset_function_locked(raw) };
     // SAFETY: As above; undoes `start`.
     unsafe { bindings::pci_disable_device(raw) };
 }

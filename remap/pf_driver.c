@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The PCI driver that owns PFs, and the watch over PFs that their own driver
- * holds. In C because the Rust abstraction of PCI drivers has no
- * driver_managed_dma: with it the PF's group is blocked, not passed through or
- * handed to the DMA API, whenever our domain is not attached to it.
+ * holds. In C because the Rust abstraction of PCI drivers has neither
+ * driver_managed_dma nor a hook for SR-IOV, suspend and shutdown. With
+ * driver_managed_dma the PF's group is blocked, not passed through or handed to
+ * the DMA API, whenever our domain is not attached to it.
+ *
+ * A reset through sysfs needs no hook: the PCI core saves and restores what was
+ * set up here, and the domain stays attached meanwhile.
  *
  * Everything that is decided is decided in remap/events.rs, always with the
  * device lock held.
@@ -14,6 +18,7 @@
 #include <linux/module.h>
 #include <linux/notifier.h>
 #include <linux/pci.h>
+#include <linux/pm.h>
 
 #include "glue.h"
 
@@ -27,11 +32,39 @@ static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return qat_iommu_pf_probe(pdev);
 }
 
+/*
+ * The IOMMU drivers stop translating late in a suspend, and when the machine is
+ * shut down: a PF that still did DMA would reach raw physical memory then. What
+ * is mapped stays so, in the domain as in the records.
+ */
+static int suspend(struct device *dev)
+{
+	pci_clear_master(to_pci_dev(dev));
+	return 0;
+}
+
+static int resume(struct device *dev)
+{
+	pci_set_master(to_pci_dev(dev));
+	return 0;
+}
+
+static DEFINE_SIMPLE_DEV_PM_OPS(qat_iommu_pf_pm_ops, suspend, resume);
+
+static void shutdown(struct pci_dev *pdev)
+{
+	pci_clear_master(pdev);
+}
+
 static struct pci_driver qat_iommu_pf_driver = {
 	.name = KBUILD_MODNAME,
 	.id_table = qat_iommu_no_ids,
 	.probe = probe,
 	.remove = qat_iommu_pf_remove,
+	.shutdown = shutdown,
+	/* VFs are devices, and groups, of their own: never PFs of this module. */
+	.sriov_configure = pci_sriov_configure_simple,
+	.driver.pm = pm_sleep_ptr(&qat_iommu_pf_pm_ops),
 	.driver_managed_dma = true,
 };
 
