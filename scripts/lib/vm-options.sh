@@ -8,6 +8,7 @@ VM_GUEST=false
 VM_PFS=1
 VM_DEVICE=pf
 VM_PF_STATE=owned
+VM_TOPOLOGY=ports
 VM_PF_RECORD=
 VM_KERNEL=stock
 VM_MEM=1G
@@ -54,6 +55,7 @@ vm_options() {
 			shift
 			;;
 		--guest) VM_GUEST=true ;;
+		--bridge | --functions) VM_TOPOLOGY=${1#--} ;;
 		--icount) VM_ICOUNT=true ;;
 		--panic-on-warn) VM_PANIC_ON_WARN=true ;;
 		--no-module) VM_MODULE=false ;;
@@ -73,6 +75,9 @@ vm_options() {
 	done
 	if ! $VM_SHELL && [[ ${#VM_COMMAND[@]} -eq 0 ]]; then
 		die "needs -- COMMAND, or --shell (see --help)" 2
+	fi
+	if [[ $VM_TOPOLOGY == functions && $VM_PFS -gt 8 ]]; then
+		die "--functions: a device has 8 functions, so --pfs is 8 at most" 2
 	fi
 	if $VM_ICOUNT && [[ $VM_SMP -ne 1 ]]; then
 		die "--icount means one CPU: leave --smp out" 2

@@ -17,13 +17,17 @@ vm_machine() {
 
 # vm_iommu: before every other device, so that QEMU puts them behind it.
 vm_iommu() {
+	# The emulated PF has to be told of every entry, new ones too, which a real IOMMU never asks for:
+	# its guest flushes only what goes. With edu nobody needs to be told, so it is as on hardware.
+	local caching=on
+	[[ $VM_DEVICE == pf ]] || caching=off
 	case $VM_IOMMU in
 	intel)
-		QEMU+=(-device intel-iommu,caching-mode=on,intremap=on)
+		QEMU+=(-device "intel-iommu,caching-mode=$caching,intremap=on")
 		KERNEL_ARGS+=(intel_iommu=on)
 		;;
 	intel-fs)
-		QEMU+=(-device intel-iommu,caching-mode=on,intremap=on,scalable-mode=on,fsts=on)
+		QEMU+=(-device "intel-iommu,caching-mode=$caching,intremap=on,scalable-mode=on,fsts=on")
 		KERNEL_ARGS+=(intel_iommu=on,sm_on)
 		;;
 	amd) QEMU+=(-device amd-iommu,dma-remap=on) ;;
@@ -59,17 +63,56 @@ vm_ports() {
 		-chardev "file,id=err,path=$dir/err" -device virtserialport,chardev=err,name=err)
 }
 
-# vm_pfs DIR: each PF behind a root port of its own.
+# The PFs' root ports have fixed places, above those that QEMU gives away by itself.
+PORT_SLOT=12
+
+hex() {
+	printf '%#x' "$1"
+}
+
+# vm_pfs DIR: each PF behind a root port of its own; or all of them as functions of one device, or
+# behind one conventional bridge, where an IOMMU does not tell them apart.
 vm_pfs() {
 	local n
-	for ((n = 0; n < VM_PFS; n++)); do
-		QEMU+=(-device "pcie-root-port,id=rp$n,chassis=$((n + 1)),slot=$((n + 1))")
-		if [[ $VM_DEVICE == edu ]]; then
-			QEMU+=(-device "edu,bus=rp$n,dma_mask=0xffffffffffffffff")
-		else
-			QEMU+=(-device "{\"driver\":\"vfio-user-pci\",\"bus\":\"rp$n\",\"socket\":{\"type\":\"unix\",\"path\":\"$1/pf$n.sock\"}}")
-		fi
-	done
+	[[ $VM_PFS -gt 0 ]] || return 0
+	case $VM_TOPOLOGY in
+	ports)
+		for ((n = 0; n < VM_PFS; n++)); do
+			vm_port "$n" ''
+			vm_pf "$1" "$n" "rp$n" 0.0 ''
+		done
+		;;
+	functions)
+		vm_port 0 ,hotplug=off
+		for ((n = 0; n < VM_PFS; n++)); do
+			vm_pf "$1" "$n" rp0 "0.$n" multifunction
+		done
+		;;
+	bridge)
+		vm_port 0 ,hotplug=off
+		QEMU+=(-device pcie-pci-bridge,id=bridge,bus=rp0)
+		for ((n = 0; n < VM_PFS; n++)); do
+			vm_pf "$1" "$n" bridge "$(hex $((n + 1)))" ''
+		done
+		;;
+	esac
+}
+
+# vm_port N MORE
+vm_port() {
+	QEMU+=(-device "pcie-root-port,id=rp$1,addr=$(hex $((PORT_SLOT + $1))),chassis=$(($1 + 1)),slot=$(($1 + 1))$2")
+}
+
+# vm_pf DIR N BUS ADDR MULTIFUNCTION
+vm_pf() {
+	local json
+	if [[ $VM_DEVICE == edu ]]; then
+		QEMU+=(-device "edu,id=pf$2,bus=$3,addr=$4${5:+,multifunction=on},dma_mask=0xffffffffffffffff")
+		return
+	fi
+	json="{\"driver\":\"vfio-user-pci\",\"id\":\"pf$2\",\"bus\":\"$3\",\"addr\":\"$4\"${5:+,\"multifunction\":true},"
+	json+="\"socket\":{\"type\":\"unix\",\"path\":\"$1/pf$2.sock\"}}"
+	QEMU+=(-device "$json")
 }
 
 # vm_kernel IMAGE INITRD
