@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What a script can have this driver do with the DMA API: hold buffers mapped,
- * and move data through the device with buffers mapped for each transfer.
+ * move data through the device with buffers mapped for each transfer, and go on
+ * doing so in the background.
  */
 #include <linux/dma-mapping.h>
-#include <linux/random.h>
+#include <linux/limits.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -16,12 +17,14 @@
  * @dma: Where the device sees it
  * @size: Bytes
  * @coherent: From dma_alloc_coherent, else kmalloc and dma_map_single
+ * @mapped: The device sees it
  */
 struct buffer {
 	void *cpu;
 	dma_addr_t dma;
 	size_t size;
 	bool coherent;
+	bool mapped;
 };
 
 static int buffer_map(struct hostdrv *host, struct buffer *buf)
@@ -29,7 +32,8 @@ static int buffer_map(struct hostdrv *host, struct buffer *buf)
 	if (buf->coherent) {
 		buf->cpu = dma_alloc_coherent(host->dev, buf->size, &buf->dma,
 					      GFP_KERNEL | __GFP_NOWARN);
-		return buf->cpu ? 0 : -ENOMEM;
+		buf->mapped = buf->cpu;
+		return buf->mapped ? 0 : -ENOMEM;
 	}
 	buf->cpu = kzalloc(buf->size, GFP_KERNEL | __GFP_NOWARN);
 	if (!buf->cpu)
@@ -40,16 +44,20 @@ static int buffer_map(struct hostdrv *host, struct buffer *buf)
 		kfree(buf->cpu);
 		return -ENOMEM;
 	}
+	buf->mapped = true;
 	return 0;
 }
 
-static void buffer_unmap(struct hostdrv *host, struct buffer *buf)
+/* Coherent memory goes with its mapping. */
+static void buffer_end(struct hostdrv *host, struct buffer *buf)
 {
 	if (buf->coherent) {
 		dma_free_coherent(host->dev, buf->size, buf->cpu, buf->dma);
 		return;
 	}
-	dma_unmap_single(host->dev, buf->dma, buf->size, DMA_BIDIRECTIONAL);
+	if (buf->mapped)
+		dma_unmap_single(host->dev, buf->dma, buf->size,
+				 DMA_BIDIRECTIONAL);
 	kfree(buf->cpu);
 }
 
@@ -77,7 +85,7 @@ static int buffer_create(struct hostdrv *host, u64 size, bool coherent,
 	return 0;
 
 unmap:
-	buffer_unmap(host, buf);
+	buffer_end(host, buf);
 free:
 	kfree(buf);
 	return ret;
@@ -93,6 +101,22 @@ static int run_stream(void *ctx, const u64 *arg, char *out, size_t room)
 	return buffer_create(ctx, arg[0], false, out, room);
 }
 
+static int run_unmap(void *ctx, const u64 *arg, char *out, size_t room)
+{
+	struct hostdrv *host = ctx;
+	struct buffer *buf;
+
+	buf = xa_load(&host->buffers, arg[0]);
+	if (!buf)
+		return -ENOENT;
+	if (buf->coherent || !buf->mapped)
+		return -EINVAL;
+	dma_unmap_single(host->dev, buf->dma, buf->size, DMA_BIDIRECTIONAL);
+	buf->mapped = false;
+	scnprintf(out, room, "ok");
+	return 0;
+}
+
 static int run_free(void *ctx, const u64 *arg, char *out, size_t room)
 {
 	struct hostdrv *host = ctx;
@@ -101,87 +125,90 @@ static int run_free(void *ctx, const u64 *arg, char *out, size_t room)
 	buf = xa_erase(&host->buffers, arg[0]);
 	if (!buf)
 		return -ENOENT;
-	buffer_unmap(host, buf);
+	buffer_end(host, buf);
 	kfree(buf);
 	scnprintf(out, room, "ok");
 	return 0;
 }
 
-/* Says in @out what is wrong, if anything is. */
-static int compare(const u8 *want, const u8 *got, size_t size, u64 round,
-		   char *out, size_t room)
+static int run_fill(void *ctx, const u64 *arg, char *out, size_t room)
 {
-	size_t i;
+	struct hostdrv *host = ctx;
+	struct buffer *buf;
 
-	for (i = 0; i < size; i++) {
-		if (got[i] == want[i])
-			continue;
-		scnprintf(out, room,
-			  "differs: round %llu byte %zu is %#x instead of %#x",
-			  round, i, got[i], want[i]);
-		return -EIO;
-	}
+	buf = xa_load(&host->buffers, arg[0]);
+	if (!buf)
+		return -ENOENT;
+	if (arg[1] > U8_MAX)
+		return -EINVAL;
+	if (!buf->coherent && buf->mapped)
+		dma_sync_single_for_cpu(host->dev, buf->dma, buf->size,
+					DMA_BIDIRECTIONAL);
+	memset(buf->cpu, arg[1], buf->size);
+	if (!buf->coherent && buf->mapped)
+		dma_sync_single_for_device(host->dev, buf->dma, buf->size,
+					   DMA_BIDIRECTIONAL);
+	scnprintf(out, room, "ok");
 	return 0;
 }
 
-/* One transfer from @src to @dst by the device, both mapped for it alone. */
-static int transfer(struct hostdrv *host, void *src, void *dst, size_t size,
-		    u64 round, char *out, size_t room)
+static int run_copy(void *ctx, const u64 *arg, char *out, size_t room)
 {
 	struct engine_result result = { };
-	dma_addr_t src_dma, dst_dma;
+	struct hostdrv *host = ctx;
 	int ret;
 
-	src_dma = dma_map_single(host->dev, src, size, DMA_TO_DEVICE);
-	if (dma_mapping_error(host->dev, src_dma))
-		return -ENOMEM;
-	dst_dma = dma_map_single(host->dev, dst, size, DMA_FROM_DEVICE);
-	if (dma_mapping_error(host->dev, dst_dma)) {
-		ret = -ENOMEM;
-		goto unmap_src;
-	}
-	ret = host->engine->copy(host->bar, src_dma, dst_dma, size, &result);
-	if (ret == -EFAULT)
-		scnprintf(out, room,
-			  "refused: round %llu status %llu at %#llx (from %#llx to %#llx)",
-			  round, result.status, result.fault, (u64)src_dma,
-			  (u64)dst_dma);
-	dma_unmap_single(host->dev, dst_dma, size, DMA_FROM_DEVICE);
-unmap_src:
-	dma_unmap_single(host->dev, src_dma, size, DMA_TO_DEVICE);
+	mutex_lock(&host->engine_lock);
+	ret = host->engine->copy(host->bar, arg[0], arg[1], arg[2], &result);
+	mutex_unlock(&host->engine_lock);
+	if (ret && ret != -EFAULT)
+		return ret;
+	if (ret)
+		scnprintf(out, room, "refused %llu %#llx", result.status,
+			  result.fault);
+	else
+		scnprintf(out, room, "done");
+	return 0;
+}
+
+static int run_peek(void *ctx, const u64 *arg, char *out, size_t room)
+{
+	struct engine_result result = { };
+	struct hostdrv *host = ctx;
+	int ret;
+
+	mutex_lock(&host->engine_lock);
+	memset(host->scratch, 0, sizeof(u64));
+	ret = host->engine->copy_alone(host->bar, arg[0], host->scratch_dma,
+				       sizeof(u64), &result);
+	if (!ret)
+		scnprintf(out, room, "%#llx", *(u64 *)host->scratch);
+	mutex_unlock(&host->engine_lock);
+	if (ret != -EFAULT)
+		return ret;
+	scnprintf(out, room, "refused %llu %#llx", result.status, result.fault);
+	return 0;
+}
+
+static int run_start(void *ctx, const u64 *arg, char *out, size_t room)
+{
+	int ret = hostdrv_load_start(ctx, arg[0], arg[1]);
+
+	if (!ret)
+		scnprintf(out, room, "ok");
 	return ret;
 }
 
-static int churn_once(struct hostdrv *host, size_t size, u64 round, char *out,
-		      size_t room)
+static int run_stop(void *ctx, const u64 *arg, char *out, size_t room)
 {
-	u8 *want = kmalloc(size, GFP_KERNEL | __GFP_NOWARN);
-	u8 *src = kmalloc(size, GFP_KERNEL | __GFP_NOWARN);
-	u8 *dst = kmalloc(size, GFP_KERNEL | __GFP_NOWARN);
-	size_t i;
-	int ret = -ENOMEM;
-
-	if (!want || !src || !dst)
-		goto free;
-	get_random_bytes(want, size);
-	memcpy(src, want, size);
-	/* Every byte differs beforehand, so that one left out is seen. */
-	for (i = 0; i < size; i++)
-		dst[i] = ~want[i];
-	ret = transfer(host, src, dst, size, round, out, room);
-	if (!ret)
-		ret = compare(want, dst, size, round, out, room);
-	if (!ret)
-		ret = compare(want, src, size, round, out, room);
-free:
-	kfree(dst);
-	kfree(src);
-	kfree(want);
-	return ret;
+	return hostdrv_load_stop(ctx, out, room);
 }
 
 static int run_churn(void *ctx, const u64 *arg, char *out, size_t room)
 {
+	struct transfer how = {
+		.from = WAY_SINGLE, .to = WAY_SINGLE, .size = arg[1],
+	};
 	struct hostdrv *host = ctx;
 	u64 round;
 	int ret;
@@ -193,7 +220,7 @@ static int run_churn(void *ctx, const u64 *arg, char *out, size_t room)
 			scnprintf(out, room, "stopped after %llu", round);
 			return -EINTR;
 		}
-		ret = churn_once(host, arg[1], round, out, room);
+		ret = hostdrv_transfer(host, &how, out, room);
 		if (ret)
 			return ret;
 		cond_resched();
@@ -205,8 +232,14 @@ static int run_churn(void *ctx, const u64 *arg, char *out, size_t room)
 static const struct line_cmd hostdrv_cmds[] = {
 	{ "coherent", 1, run_coherent },
 	{ "stream", 1, run_stream },
+	{ "fill", 2, run_fill },
+	{ "unmap", 1, run_unmap },
 	{ "free", 1, run_free },
+	{ "copy", 3, run_copy },
+	{ "peek", 1, run_peek },
 	{ "churn", 2, run_churn },
+	{ "start", 2, run_start },
+	{ "stop", 0, run_stop },
 	{ }
 };
 
@@ -225,8 +258,9 @@ void hostdrv_commands_remove(struct hostdrv *host)
 	WRITE_ONCE(host->leaving, true);
 	/* Returns when no command runs any more. */
 	debugfs_remove(host->dir);
+	hostdrv_load_stop(host, NULL, 0);
 	xa_for_each(&host->buffers, id, buf) {
-		buffer_unmap(host, buf);
+		buffer_end(host, buf);
 		kfree(buf);
 	}
 	xa_destroy(&host->buffers);

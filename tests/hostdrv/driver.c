@@ -45,8 +45,15 @@ static int hostdrv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		ret = -ENODEV;
 		goto unmap;
 	}
+	host->scratch = dma_alloc_coherent(&pdev->dev, PAGE_SIZE,
+					   &host->scratch_dma, GFP_KERNEL);
+	if (!host->scratch) {
+		ret = -ENOMEM;
+		goto unmap;
+	}
 	pci_set_master(pdev);
 	pci_set_drvdata(pdev, host);
+	mutex_init(&host->engine_lock);
 	hostdrv_commands_create(host, hostdrv_root);
 	return 0;
 
@@ -64,6 +71,8 @@ static void hostdrv_remove(struct pci_dev *pdev)
 	pci_disable_sriov(pdev);
 	hostdrv_commands_remove(host);
 	pci_clear_master(pdev);
+	dma_free_coherent(&pdev->dev, PAGE_SIZE, host->scratch,
+			  host->scratch_dma);
 	pci_iounmap(pdev, host->bar);
 	pci_disable_device(pdev);
 }

@@ -7,6 +7,7 @@
 #include <linux/delay.h>
 #include <linux/io.h>
 #include <linux/iopoll.h>
+#include <linux/irqflags.h>
 #include <linux/minmax.h>
 #include <linux/time64.h>
 
@@ -27,15 +28,20 @@
 #define EDU_TRANSFER_US		(100 * USEC_PER_MSEC)
 #define EDU_TIMEOUT_US		(10 * USEC_PER_SEC)
 
+static void edu_start(void __iomem *bar, u64 src, u64 dst, size_t len, u64 cmd)
+{
+	writeq(src, bar + EDU_REG_SRC);
+	writeq(dst, bar + EDU_REG_DST);
+	writeq(len, bar + EDU_REG_COUNT);
+	writeq(cmd, bar + EDU_REG_CMD);
+}
+
 static int edu_transfer(void __iomem *bar, u64 src, u64 dst, size_t len,
 			u64 cmd)
 {
 	u64 left;
 
-	writeq(src, bar + EDU_REG_SRC);
-	writeq(dst, bar + EDU_REG_DST);
-	writeq(len, bar + EDU_REG_COUNT);
-	writeq(cmd, bar + EDU_REG_CMD);
+	edu_start(bar, src, dst, len, cmd);
 	return readq_poll_timeout(bar + EDU_REG_CMD, left,
 				  !(left & EDU_CMD_RUN), EDU_TRANSFER_US / 10,
 				  EDU_TIMEOUT_US);
@@ -62,6 +68,29 @@ static int engine_edu_copy(void __iomem *bar, dma_addr_t src, dma_addr_t dst,
 	return 0;
 }
 
+static int engine_edu_copy_alone(void __iomem *bar, dma_addr_t src,
+				 dma_addr_t dst, size_t len,
+				 struct engine_result *result)
+{
+	unsigned long flags;
+	u64 left;
+	int ret;
+
+	if (len > EDU_BUFFER_SIZE)
+		return -EINVAL;
+	local_irq_save(flags);
+	edu_start(bar, src, EDU_BUFFER, len, EDU_CMD_RUN);
+	ret = readq_poll_timeout_atomic(bar + EDU_REG_CMD, left,
+					!(left & EDU_CMD_RUN), 100,
+					EDU_TIMEOUT_US);
+	local_irq_restore(flags);
+	if (ret)
+		return ret;
+	return edu_transfer(bar, EDU_BUFFER, dst, len,
+			    EDU_CMD_RUN | EDU_CMD_TO_MEMORY);
+}
+
 const struct engine engine_edu = {
 	.copy = engine_edu_copy,
+	.copy_alone = engine_edu_copy_alone,
 };

@@ -19,7 +19,7 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
-#define LINE_CMD_MAX	128
+#define LINE_CMD_MAX	256
 #define LINE_CMD_ARGS	3
 
 /**

@@ -46,6 +46,16 @@ static inline bool qat_pf_has_engine(void __iomem *bar)
 	return readq(bar + QAT_PF_REG_MAGIC) == QAT_PF_MAGIC;
 }
 
+/* Start one command. */
+static inline void qat_pf_start(void __iomem *bar, u64 cmd, u64 src, u64 dst,
+				u64 len)
+{
+	writeq(src, bar + QAT_PF_REG_SRC);
+	writeq(dst, bar + QAT_PF_REG_DST);
+	writeq(len, bar + QAT_PF_REG_LEN);
+	writeq(cmd, bar + QAT_PF_REG_CMD);
+}
+
 /*
  * Run one command to its end. Returns 0 with its final status, or -ETIMEDOUT.
  * Sleeps.
@@ -53,10 +63,7 @@ static inline bool qat_pf_has_engine(void __iomem *bar)
 static inline int qat_pf_run(void __iomem *bar, u64 cmd, u64 src, u64 dst,
 			     u64 len, u64 *status)
 {
-	writeq(src, bar + QAT_PF_REG_SRC);
-	writeq(dst, bar + QAT_PF_REG_DST);
-	writeq(len, bar + QAT_PF_REG_LEN);
-	writeq(cmd, bar + QAT_PF_REG_CMD);
+	qat_pf_start(bar, cmd, src, dst, len);
 	return readq_poll_timeout(bar + QAT_PF_REG_STATUS, *status,
 				  *status != QAT_PF_STATUS_BUSY, 20,
 				  QAT_PF_TIMEOUT_US);
