@@ -91,19 +91,22 @@ fn low_ranges_are_refused(host: &Host) -> Result<()> {
         two.phys() < FOUR_GIB,
         "the machine has too much memory for this test"
     );
-    for iova in [
-        two.phys(),
-        PAGE_U64,
-        0x1000_0000,
-        FOUR_GIB - PAGE_U64,
-        FOUR_GIB - 2 * PAGE_U64,
+    // Right below 4 GiB the driver has memory of its own, which the device reaches.
+    for (iova, free) in [
+        (two.phys(), true),
+        (PAGE_U64, true),
+        (0x1000_0000, true),
+        (FOUR_GIB - PAGE_U64, false),
+        (FOUR_GIB - 2 * PAGE_U64, false),
     ] {
         expect::fails(
             &format!("map of two pages at {iova:#x}"),
             bench.context.map(two.phys(), iova, 2 * PAGE_U64),
             Errno::ADDRNOTAVAIL,
         )?;
-        bench.refused(iova, &two)?;
+        if free {
+            bench.refused(iova, &two)?;
+        }
     }
     Ok(())
 }
