@@ -6,6 +6,7 @@ VM_IOMMU=intel
 VM_CMDLINE=
 VM_GUEST=false
 VM_PFS=1
+VM_VFS=0
 VM_DEVICE=pf
 VM_PF_STATE=owned
 VM_TOPOLOGY=ports
@@ -48,7 +49,7 @@ output_file() {
 vm_options() {
 	while [[ $# -gt 0 ]]; do
 		case $1 in
-		--iommu | --cmdline | --pfs | --device | --pf-state | --pf-record | --kernel | --mem | --smp | \
+		--iommu | --cmdline | --pfs | --vfs | --device | --pf-state | --pf-record | --kernel | --mem | --smp | \
 			--modparams | --preload | --timeout | --log)
 			need_value "$1" $#
 			vm_option_value "$1" "$2"
@@ -76,6 +77,9 @@ vm_options() {
 	if ! $VM_SHELL && [[ ${#VM_COMMAND[@]} -eq 0 ]]; then
 		die "needs -- COMMAND, or --shell (see --help)" 2
 	fi
+	if [[ $VM_VFS -gt 0 && ($VM_DEVICE != pf || $VM_TOPOLOGY != ports) ]]; then
+		die "--vfs: only the emulated PF has VFs, and only behind a port of its own" 2
+	fi
 	if [[ $VM_TOPOLOGY == functions && $VM_PFS -gt 8 ]]; then
 		die "--functions: a device has 8 functions, so --pfs is 8 at most" 2
 	fi
@@ -89,6 +93,7 @@ vm_option_value() {
 	--iommu) one_of "$1" "$2" intel intel-fs amd virtio none; VM_IOMMU=$2 ;;
 	--cmdline) VM_CMDLINE+=" $2" ;;
 	--pfs) number "$1" "$2" 0 16; VM_PFS=$((10#$2)) ;;
+	--vfs) number "$1" "$2" 0 7; VM_VFS=$((10#$2)) ;;
 	--device) one_of "$1" "$2" pf edu; VM_DEVICE=$2 ;;
 	--pf-state) one_of "$1" "$2" owned shared unbound; VM_PF_STATE=$2 ;;
 	--pf-record) VM_PF_RECORD=$(output_file "$1" "$2") ;;

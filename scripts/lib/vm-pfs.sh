@@ -11,6 +11,7 @@ start_pfs() {
 	[[ -x $program ]] || harness_failed "there is no $program: run make user"
 	# First-stage translation: QEMU tells of some mappings, and not when they go.
 	[[ $VM_IOMMU != intel-fs ]] || options+=(--messages)
+	options+=(--vfs "$VM_VFS")
 	for ((n = 0; n < VM_PFS; n++)); do
 		"$program" --socket "$TMP/pf$n.sock" --record "$TMP/pf$n.json" --name "pf$n" --id 8086:4940 "${options[@]}" \
 			>"$TMP/pf$n.log" 2>&1 </dev/null &

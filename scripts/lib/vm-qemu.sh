@@ -79,7 +79,8 @@ vm_pfs() {
 	ports)
 		for ((n = 0; n < VM_PFS; n++)); do
 			vm_port "$n" ''
-			vm_pf "$1" "$n" "rp$n" 0.0 ''
+			vm_pf "$1" "$n" "rp$n" 0.0 "$([[ $VM_VFS -eq 0 ]] || echo multifunction)"
+			vm_vfs "$1" "$n"
 		done
 		;;
 	functions)
@@ -105,14 +106,25 @@ vm_port() {
 
 # vm_pf DIR N BUS ADDR MULTIFUNCTION
 vm_pf() {
-	local json
 	if [[ $VM_DEVICE == edu ]]; then
 		QEMU+=(-device "edu,id=pf$2,bus=$3,addr=$4${5:+,multifunction=on},dma_mask=0xffffffffffffffff")
-		return
+	else
+		QEMU+=(-device "$(vfio_user "pf$2" "$3" "$4" "$1/pf$2.sock" "$5")")
 	fi
-	json="{\"driver\":\"vfio-user-pci\",\"id\":\"pf$2\",\"bus\":\"$3\",\"addr\":\"$4\"${5:+,\"multifunction\":true},"
-	json+="\"socket\":{\"type\":\"unix\",\"path\":\"$1/pf$2.sock\"}}"
-	QEMU+=(-device "$json")
+}
+
+# vm_vfs DIR N: the VFs of PF N, which answer when the guest turns them on.
+vm_vfs() {
+	local vf
+	for ((vf = 0; vf < VM_VFS; vf++)); do
+		QEMU+=(-device "$(vfio_user "pf$2.vf$vf" "rp$2" "0.$((vf + 1))" "$1/pf$2.sock.vf$vf" '')")
+	done
+}
+
+# vfio_user ID BUS ADDR SOCKET MULTIFUNCTION: prints the device, as JSON.
+vfio_user() {
+	printf '{"driver":"vfio-user-pci","id":"%s","bus":"%s","addr":"%s",%s"socket":{"type":"unix","path":"%s"}}' \
+		"$1" "$2" "$3" "${5:+\"multifunction\":true,}" "$4"
 }
 
 # vm_kernel IMAGE INITRD

@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 //! PCI configuration space: 4096 bytes with a mask of what may be written, and the builder that lays out the header,
-//! the BARs and both capability chains. A capability is added with its body and its write mask and links itself, so
-//! another one (SR-IOV, say) is one more call in `endpoint`.
+//! the BARs and both capability chains, for a PF and for a VF. A capability is added with its body and its write mask
+//! and links itself.
+//!
+//! QEMU walks the extended chain once, when it realizes the device, and leaves SR-IOV out; it keeps the links and
+//! takes everything else from here ever after. So the capability is a vendor-specific one until the first device
+//! reset, which comes after that and before the guest runs, and SR-IOV from then on: `settle`. In the same way a VF
+//! shows an identity to QEMU first and none later, as the standard has it.
 
+use crate::registers;
 use std::str::FromStr;
 
 pub const SIZE: usize = 4096;
 
-/// Registers and probes; see README.md.
-pub const BAR0_SIZE: u64 = 4096;
+/// The registers; see README.md.
+pub const BAR0_SIZE: u64 = registers::SIZE;
 /// MSI-X: the table in the first half, the pending bits in the second.
 pub const BAR2_SIZE: u64 = 8192;
 pub const MSIX_VECTORS: u16 = 4;
 
 const COMMAND: usize = 0x04;
+const COMMAND_MEMORY: u8 = 1 << 1;
 const COMMAND_MASTER: u8 = 1 << 2;
+const COMMAND_PARITY: u8 = 1 << 6;
 const FIRST_BAR: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
 const FIRST_CAPABILITY: usize = 0x40;
@@ -24,6 +32,20 @@ const CAP_PM: u8 = 0x01;
 const CAP_PCIE: u8 = 0x10;
 const CAP_MSIX: u8 = 0x11;
 const EXT_CAP_AER: u16 = 0x0001;
+const EXT_CAP_VENDOR: u16 = 0x000b;
+const EXT_CAP_SRIOV: u16 = 0x0010;
+
+/// One device has 8 functions, and the PF is the first of them.
+pub const MAX_VFS: u16 = 7;
+const SRIOV_CONTROL: usize = 0x08;
+const SRIOV_CONTROL_ENABLE: u16 = 1 << 0;
+const SRIOV_NUM_VFS: usize = 0x10;
+
+/// A VF has no BAR that QEMU could place, for it does not know what a VF is: its registers lie in a vendor-specific
+/// extended capability instead.
+pub const WINDOW: usize = FIRST_EXTENDED + 8;
+pub const WINDOW_SIZE: usize = 0x200;
+const WINDOW_ID: u16 = 0x5146;
 
 const PCIE_DEVCTL: usize = 8;
 /// Bit 15 of Device Control, in its upper byte: start a Function Level Reset. Always reads 0.
@@ -34,6 +56,16 @@ const DEVCTL_FLR_HIGH: u8 = 0x80;
 pub struct PciId {
     pub vendor: u16,
     pub device: u16,
+}
+
+impl PciId {
+    /// The id of its VFs: the next device number.
+    pub fn vf(self) -> Self {
+        PciId {
+            device: self.device.wrapping_add(1),
+            ..self
+        }
+    }
 }
 
 impl FromStr for PciId {
@@ -68,6 +100,16 @@ pub struct ConfigSpace {
     /// What a reset puts back.
     initial: Vec<u8>,
     pcie: usize,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// With its SR-IOV capability, if it has one.
+    Physical {
+        sriov: Option<usize>,
+    },
+    Virtual,
 }
 
 /// What a write asked for beyond changing bytes.
@@ -78,10 +120,10 @@ pub enum Effect {
 }
 
 impl ConfigSpace {
-    /// The QAT PF: an endpoint with two 64-bit BARs, PM, PCI Express with FLR, MSI-X and AER.
-    pub fn endpoint(id: PciId) -> Self {
+    /// The QAT PF: an endpoint with two 64-bit BARs, PM, PCI Express with FLR, MSI-X, AER, and SR-IOV for `vfs` VFs.
+    pub fn physical(id: PciId, vfs: u16) -> Self {
         let mut build = Builder::new();
-        build.header(id);
+        build.header(id, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_PARITY);
         build.bar64(0, BAR0_SIZE);
         build.bar64(2, BAR2_SIZE);
         // Version 3, no PME; PowerState can be written and D3hot to D0 keeps the registers (No_Soft_Reset).
@@ -93,7 +135,43 @@ impl ConfigSpace {
         let pcie = build.pcie();
         build.msix();
         build.aer();
-        build.finish(pcie)
+        let sriov = (vfs > 0).then(|| build.sriov(vfs, id.vf()));
+        build.finish(pcie, Kind::Physical { sriov })
+    }
+
+    /// A VF of it: PCI Express with FLR, and the window to its registers.
+    pub fn virtual_function(id: PciId) -> Self {
+        let mut build = Builder::new();
+        build.header(id, COMMAND_MASTER);
+        let pcie = build.pcie();
+        build.window();
+        build.finish(pcie, Kind::Virtual)
+    }
+
+    /// From now on the guest looks, not QEMU.
+    pub fn settle(&mut self) {
+        match self.kind {
+            Kind::Physical { sriov: Some(at) } => {
+                self.initial[at..at + 2].copy_from_slice(&EXT_CAP_SRIOV.to_le_bytes());
+            }
+            Kind::Physical { sriov: None } => {}
+            Kind::Virtual => self.initial[..4].fill(0xff),
+        }
+        self.reset();
+    }
+
+    /// How many VFs the guest has turned on.
+    pub fn vfs_enabled(&self) -> u16 {
+        let Kind::Physical { sriov: Some(at) } = self.kind else {
+            return 0;
+        };
+        let field = |offset: usize| {
+            u16::from_le_bytes([self.bytes[at + offset], self.bytes[at + offset + 1]])
+        };
+        if field(SRIOV_CONTROL) & SRIOV_CONTROL_ENABLE == 0 {
+            return 0;
+        }
+        field(SRIOV_NUM_VFS)
     }
 
     pub fn read(&self, offset: usize, size: usize) -> Option<&[u8]> {
@@ -152,11 +230,12 @@ impl Builder {
         self.writable[at..at + writable.len()].copy_from_slice(writable);
     }
 
-    fn header(&mut self, id: PciId) {
+    /// `command`: what can be written of the lower half of the command register.
+    fn header(&mut self, id: PciId, command: u8) {
         self.put(0x00, &id.vendor.to_le_bytes(), &[]);
         self.put(0x02, &id.device.to_le_bytes(), &[]);
-        // Memory decoding, bus mastering, parity and SERR reporting, INTx disable.
-        self.put(COMMAND, &[0, 0], &[0x46, 0x05]);
+        // SERR reporting, INTx disable.
+        self.put(COMMAND, &[0, 0], &[command, 0x05]);
         // Status: there is a capability list.
         self.put(0x06, &[0x10, 0], &[]);
         // Revision 0x40, class 0b4000: processor, co-processor.
@@ -249,12 +328,45 @@ impl Builder {
         self.extended(EXT_CAP_AER, 2, &body, &writable);
     }
 
-    fn finish(self, pcie: usize) -> ConfigSpace {
+    fn sriov(&mut self, vfs: u16, id: PciId) -> usize {
+        let mut body = [0; 0x3c];
+        let mut writable = [0; 0x3c];
+        let mut set = |at: usize, value: u16, mask: u16| {
+            body[at - 4..at - 2].copy_from_slice(&value.to_le_bytes());
+            writable[at - 4..at - 2].copy_from_slice(&mask.to_le_bytes());
+        };
+        // VF Enable, VF memory space, ARI.
+        set(SRIOV_CONTROL, 0, 0x0019);
+        // Initial and total number of VFs, and how many there shall be.
+        set(0x0c, vfs, 0);
+        set(0x0e, vfs, 0);
+        set(SRIOV_NUM_VFS, 0, 0x00ff);
+        // The first VF is the next function, and so on.
+        set(0x14, 1, 0);
+        set(0x16, 1, 0);
+        set(0x1a, id.device, 0);
+        // Page sizes that it can have, and the one it has.
+        set(0x1c, 0x0553, 0);
+        set(0x20, 0x0001, 0x0553);
+        self.extended(EXT_CAP_VENDOR, 1, &body, &writable)
+    }
+
+    fn window(&mut self) {
+        let size = u16::try_from(8 + WINDOW_SIZE).expect("below 0x1000");
+        let header = (u32::from(size) << 20) | u32::from(WINDOW_ID);
+        let mut body = vec![0; 4 + WINDOW_SIZE];
+        body[..4].copy_from_slice(&header.to_le_bytes());
+        let at = self.extended(EXT_CAP_VENDOR, 1, &body, &[]);
+        assert_eq!(at + 8, WINDOW);
+    }
+
+    fn finish(self, pcie: usize, kind: Kind) -> ConfigSpace {
         ConfigSpace {
             initial: self.bytes.clone(),
             bytes: self.bytes,
             writable: self.writable,
             pcie,
+            kind,
         }
     }
 }
@@ -264,7 +376,7 @@ mod tests {
     use super::*;
 
     fn pf() -> ConfigSpace {
-        ConfigSpace::endpoint("8086:4940".parse().expect("an id"))
+        ConfigSpace::physical("8086:4940".parse().expect("an id"), 3)
     }
 
     fn u16_at(config: &ConfigSpace, at: usize) -> u16 {
@@ -353,18 +465,65 @@ mod tests {
     }
 
     #[test]
-    fn aer_begins_the_extended_chain_and_another_one_links_to_it() {
-        let config = pf();
-        assert_eq!(u32_at(&config, FIRST_EXTENDED), 0x0002_0001);
-
-        let mut build = Builder::new();
-        build.aer();
-        let at = build.extended(0x0010, 1, &[0; 0x3c], &[]);
-        let config = build.finish(FIRST_CAPABILITY);
+    fn aer_begins_the_extended_chain_and_sriov_hides_behind_it_until_it_settles() {
+        let mut config = pf();
         let first = u32_at(&config, FIRST_EXTENDED);
         assert_eq!(first & 0xf_ffff, 0x2_0001);
-        assert_eq!(usize::try_from(first >> 20).expect("small"), at);
+        let at = usize::try_from(first >> 20).expect("small");
+        assert_eq!(u32_at(&config, at), 0x0001_000b);
+        config.settle();
         assert_eq!(u32_at(&config, at), 0x0001_0010);
+        assert_eq!(
+            (u16_at(&config, at + 0x0c), u16_at(&config, at + 0x0e)),
+            (3, 3)
+        );
+        assert_eq!(
+            (u16_at(&config, at + 0x14), u16_at(&config, at + 0x16)),
+            (1, 1)
+        );
+        assert_eq!(u16_at(&config, at + 0x1a), 0x4941);
+
+        assert_eq!(config.vfs_enabled(), 0);
+        config.write(at + SRIOV_NUM_VFS, &[2, 0]).expect("inside");
+        assert_eq!(config.vfs_enabled(), 0);
+        config.write(at + SRIOV_CONTROL, &[9, 0]).expect("inside");
+        assert_eq!(config.vfs_enabled(), 2);
+        config.reset();
+        assert_eq!(
+            (config.vfs_enabled(), u32_at(&config, at)),
+            (0, 0x0001_0010)
+        );
+    }
+
+    #[test]
+    fn without_vfs_there_is_no_sriov() {
+        let mut config = ConfigSpace::physical("8086:4940".parse().expect("an id"), 0);
+        assert_eq!(u32_at(&config, FIRST_EXTENDED), 0x0002_0001);
+        config.settle();
+        assert_eq!(u32_at(&config, FIRST_EXTENDED), 0x0002_0001);
+    }
+
+    #[test]
+    fn a_vf_has_a_window_and_bus_mastering_and_settles_without_an_identity() {
+        let mut config = ConfigSpace::virtual_function("8086:4941".parse().expect("an id"));
+        assert_eq!(u32_at(&config, 0), 0x4941_8086);
+        assert_eq!(u32_at(&config, FIRST_EXTENDED), 0x0001_000b);
+        assert_eq!(u32_at(&config, FIRST_EXTENDED + 4), 0x2080_5146);
+        config.settle();
+        assert_eq!(u32_at(&config, 0), u32::MAX);
+        config.write(COMMAND, &[0xff, 0xff]).expect("inside");
+        assert_eq!(u16_at(&config, COMMAND), 0x0504);
+        for bar in 0..6 {
+            config
+                .write(FIRST_BAR + 4 * bar, &[0xff; 4])
+                .expect("inside");
+            assert_eq!(u32_at(&config, FIRST_BAR + 4 * bar), 0);
+        }
+        assert_ne!(
+            u32_at(&config, capability(&config, CAP_PCIE) + 4) & (1 << 28),
+            0,
+            "FLR"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The device: answers the client's requests out of its parts (configuration space, registers, DMA table, engine,
-//! interrupts, recorder). It owns no socket: requests go in, replies and DMA requests come out.
+//! One function of the device, the PF or a VF: answers the client's requests out of its parts (configuration space,
+//! registers, DMA table, engine, interrupts, recorder). It owns no socket: requests go in, replies and DMA requests
+//! come out.
 
-use crate::bar0::{self, Bar0, View};
 use crate::config::{self, ConfigSpace, PciId};
 use crate::dma::{Mapped, Table};
 use crate::engine::{Action, Engine};
@@ -10,7 +10,9 @@ use crate::irq::{self, Irqs};
 use crate::proto::{self, command, DmaRequest, Fields, Header};
 use crate::ranges::{Access, Span};
 use crate::record::{Record, Recorder};
+use crate::registers::{self, Registers, View};
 use rustix::io::Errno;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 /// VFIO's regions for PCI: six BARs, the ROM, configuration space, VGA.
@@ -47,30 +49,91 @@ pub enum Way {
     Messages,
 }
 
+/// Which function it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The PF, with so many VFs.
+    Physical {
+        vfs: u16,
+    },
+    Virtual,
+}
+
+impl Kind {
+    fn config(self, id: PciId) -> ConfigSpace {
+        match self {
+            Kind::Physical { vfs } => ConfigSpace::physical(id, vfs),
+            Kind::Virtual => ConfigSpace::virtual_function(id),
+        }
+    }
+}
+
 pub struct Device {
-    config: ConfigSpace,
-    bar0: Bar0,
-    table: Table,
+    kind: Kind,
+    id: PciId,
     way: Way,
+    config: ConfigSpace,
+    registers: Registers,
+    table: Table,
     engine: Engine,
     irqs: Irqs,
     recorder: Recorder,
+    /// QEMU has realized it, and what comes now comes from the guest.
+    settled: bool,
+    /// A VF answers only while the PF has turned it on; always true of the PF.
+    enabled: bool,
     /// A transfer that yielded wants to go on.
     running: bool,
 }
 
 impl Device {
-    pub fn new(name: String, id: PciId, way: Way) -> Self {
+    pub fn new(name: String, id: PciId, kind: Kind, way: Way) -> Self {
         Device {
-            config: ConfigSpace::endpoint(id),
-            bar0: Bar0::default(),
-            table: Table::default(),
+            kind,
+            id,
             way,
+            config: kind.config(id),
+            registers: Registers::default(),
+            table: Table::default(),
             engine: Engine::default(),
             irqs: Irqs::default(),
             recorder: Recorder::new(name, id.to_string()),
+            settled: false,
+            enabled: kind != Kind::Virtual,
             running: false,
         }
+    }
+
+    /// A client has come, and plugs in a new device as far as it knows. Only the account goes on.
+    pub fn plugged(&mut self) {
+        self.config = self.kind.config(self.id);
+        self.table = Table::default();
+        self.irqs = Irqs::default();
+        self.settled = false;
+        self.reset();
+    }
+
+    /// The client has gone, and its transfer with it.
+    pub fn unplugged(&mut self) {
+        self.reset();
+    }
+
+    /// How many VFs this PF has turned on.
+    pub fn vfs_enabled(&self) -> u16 {
+        self.config.vfs_enabled()
+    }
+
+    /// The PF turns this VF on or off. Off, it is as if it were not there, and its transfer ends unfinished.
+    pub fn enable(&mut self, enabled: bool) {
+        if self.enabled != enabled {
+            self.enabled = enabled;
+            self.reset();
+        }
+    }
+
+    /// Whether the guest gets no answer.
+    fn hidden(&self) -> bool {
+        self.settled && !self.enabled
     }
 
     /// Serves one request and returns the payload of its reply.
@@ -94,12 +157,16 @@ impl Device {
             command::DEVICE_GET_INFO => {
                 Ok(words(&[16, DEVICE_RESET | DEVICE_PCI, REGIONS, irq::TYPES]))
             }
-            command::DEVICE_GET_REGION_INFO => region_info(&mut fields),
-            command::DEVICE_GET_IRQ_INFO => irq_info(&mut fields),
+            command::DEVICE_GET_REGION_INFO => self.region_info(&mut fields),
+            command::DEVICE_GET_IRQ_INFO => self.irq_info(&mut fields),
             command::DEVICE_SET_IRQS => self.irqs.set(payload, fds).map(|()| Vec::new()),
             command::REGION_READ => self.region_read(&mut fields),
             command::REGION_WRITE => self.region_write(fields),
             command::DEVICE_RESET => {
+                if !self.settled {
+                    self.settled = true;
+                    self.config.settle();
+                }
                 self.reset();
                 Ok(Vec::new())
             }
@@ -140,29 +207,46 @@ impl Device {
 
     fn region_read(&mut self, fields: &mut Fields) -> Result<Vec<u8>, Errno> {
         let (offset, region, count) = (u64_of(fields)?, u32_of(fields)?, u32_of(fields)?);
-        let size = access_size(region, offset, count)?;
+        let size = self.access_size(region, offset, count)?;
         let mut reply = access_reply(region, offset, count);
+        let start = reply.len();
+        reply.resize(start + size, 0);
+        let data = &mut reply[start..];
         match region {
+            _ if self.hidden() => data.fill(0xff),
             CONFIG => {
                 let at = usize::try_from(offset).map_err(|_| Errno::INVAL)?;
-                reply.extend(self.config.read(at, size).ok_or(Errno::INVAL)?);
-            }
-            BAR0 => {
-                let start = reply.len();
-                reply.resize(start + size, 0);
-                let view = View {
-                    engine: &self.engine,
-                    table: &self.table,
-                    recorder: &self.recorder,
-                };
-                if !self.bar0.read(offset, &mut reply[start..], &view) {
-                    return Err(Errno::INVAL);
+                data.copy_from_slice(self.config.read(at, size).ok_or(Errno::INVAL)?);
+                if let Some((part, register)) = self.in_window(at, size) {
+                    self.read_registers(register, &mut data[part])?;
                 }
             }
+            BAR0 => self.read_registers(offset, data)?,
             // BAR 2: QEMU has the vector table; no interrupt is ever pending here.
-            _ => reply.resize(reply.len() + size, 0),
+            _ => {}
         }
         Ok(reply)
+    }
+
+    fn read_registers(&self, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        let view = View {
+            engine: &self.engine,
+            table: &self.table,
+            recorder: &self.recorder,
+        };
+        if self.registers.read(offset, data, &view) {
+            Ok(())
+        } else {
+            Err(Errno::INVAL)
+        }
+    }
+
+    /// The part of an access to a VF's configuration space that falls into its window, and the register it begins at.
+    fn in_window(&self, at: usize, size: usize) -> Option<(Range<usize>, u64)> {
+        let first = at.max(config::WINDOW);
+        let end = (at + size).min(config::WINDOW + config::WINDOW_SIZE);
+        let register = u64::try_from(first - config::WINDOW).ok()?;
+        (self.kind == Kind::Virtual && first < end).then(|| (first - at..end - at, register))
     }
 
     fn region_write(&mut self, mut fields: Fields) -> Result<Vec<u8>, Errno> {
@@ -171,34 +255,44 @@ impl Device {
             u32_of(&mut fields)?,
             u32_of(&mut fields)?,
         );
-        access_size(region, offset, count)?;
+        let size = self.access_size(region, offset, count)?;
         let data = fields.data(count).ok_or(Errno::INVAL)?;
         match region {
+            _ if self.hidden() => {}
             CONFIG => {
                 let at = usize::try_from(offset).map_err(|_| Errno::INVAL)?;
                 match self.config.write(at, data).ok_or(Errno::INVAL)? {
                     config::Effect::Reset => self.reset(),
                     config::Effect::None => {}
                 }
-            }
-            BAR0 => match self.bar0.write(offset, data).ok_or(Errno::INVAL)? {
-                bar0::Effect::Start(job) => {
-                    self.engine.start(job);
-                    self.running = true;
+                if let Some((part, register)) = self.in_window(at, size) {
+                    self.write_registers(register, &data[part])?;
                 }
-                bar0::Effect::Mark(value) => self.mark(value),
-                bar0::Effect::None => {}
-            },
+            }
+            BAR0 => self.write_registers(offset, data)?,
             // BAR 2: writes to the vector table end in QEMU.
             _ => {}
         }
         Ok(access_reply(region, offset, count))
     }
 
+    fn write_registers(&mut self, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        match self.registers.write(offset, data).ok_or(Errno::INVAL)? {
+            registers::Effect::Start(job) => {
+                self.engine.start(job);
+                self.running = true;
+            }
+            registers::Effect::Mark(value) => self.mark(value),
+            registers::Effect::List => self.registers.keep(self.table.reach().list()),
+            registers::Effect::None => {}
+        }
+        Ok(())
+    }
+
     /// Function level reset. What the IOMMU lets the device reach, and QEMU's descriptors, are not the function's.
     fn reset(&mut self) {
         self.config.reset();
-        self.bar0 = Bar0::default();
+        self.registers = Registers::default();
         self.engine.reset();
         self.running = false;
     }
@@ -252,6 +346,46 @@ impl Device {
     }
 }
 
+impl Device {
+    fn region_size(&self, region: u32) -> Option<u64> {
+        match (region, self.kind) {
+            (CONFIG, _) => u64::try_from(config::SIZE).ok(),
+            (BAR0, Kind::Physical { .. }) => Some(config::BAR0_SIZE),
+            (BAR2, Kind::Physical { .. }) => Some(config::BAR2_SIZE),
+            _ => (region < REGIONS).then_some(0),
+        }
+    }
+
+    fn region_info(&self, fields: &mut Fields) -> Result<Vec<u8>, Errno> {
+        let (_argsz, _flags, index) = (u32_of(fields)?, u32_of(fields)?, u32_of(fields)?);
+        let size = self.region_size(index).ok_or(Errno::INVAL)?;
+        let flags = if size == 0 { 0 } else { REGION_READ_WRITE };
+        let mut reply = words(&[32, flags, index, 0]);
+        reply.extend(size.to_le_bytes());
+        reply.extend(0u64.to_le_bytes());
+        Ok(reply)
+    }
+
+    fn irq_info(&self, fields: &mut Fields) -> Result<Vec<u8>, Errno> {
+        let (_argsz, _flags, index) = (u32_of(fields)?, u32_of(fields)?, u32_of(fields)?);
+        let mut count = irq::count(index).ok_or(Errno::INVAL)?;
+        if self.kind == Kind::Virtual && index == irq::MSIX {
+            count = 0;
+        }
+        Ok(words(&[16, IRQ_EVENTFD | IRQ_NORESIZE, index, count]))
+    }
+
+    /// The size of a region access that lies inside its region.
+    fn access_size(&self, region: u32, offset: u64, count: u32) -> Result<usize, Errno> {
+        let end = offset.checked_add(u64::from(count));
+        let size = self.region_size(region).ok_or(Errno::INVAL)?;
+        match (end, usize::try_from(count)) {
+            (Some(end), Ok(count)) if end <= size => Ok(count),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
 fn u32_of(fields: &mut Fields) -> Result<u32, Errno> {
     fields.u32().ok_or(Errno::INVAL)
 }
@@ -276,41 +410,6 @@ fn version(fields: &mut Fields) -> Result<Vec<u8>, Errno> {
     // Any minor version includes 0, which is what the reply says.
     match (fields.u16(), fields.u16()) {
         (Some(0), Some(_)) => Ok(proto::version()),
-        _ => Err(Errno::INVAL),
-    }
-}
-
-fn region_size(region: u32) -> Option<u64> {
-    match region {
-        BAR0 => Some(config::BAR0_SIZE),
-        BAR2 => Some(config::BAR2_SIZE),
-        CONFIG => u64::try_from(config::SIZE).ok(),
-        _ => (region < REGIONS).then_some(0),
-    }
-}
-
-fn region_info(fields: &mut Fields) -> Result<Vec<u8>, Errno> {
-    let (_argsz, _flags, index) = (u32_of(fields)?, u32_of(fields)?, u32_of(fields)?);
-    let size = region_size(index).ok_or(Errno::INVAL)?;
-    let flags = if size == 0 { 0 } else { REGION_READ_WRITE };
-    let mut reply = words(&[32, flags, index, 0]);
-    reply.extend(size.to_le_bytes());
-    reply.extend(0u64.to_le_bytes());
-    Ok(reply)
-}
-
-fn irq_info(fields: &mut Fields) -> Result<Vec<u8>, Errno> {
-    let (_argsz, _flags, index) = (u32_of(fields)?, u32_of(fields)?, u32_of(fields)?);
-    let count = irq::count(index).ok_or(Errno::INVAL)?;
-    Ok(words(&[16, IRQ_EVENTFD | IRQ_NORESIZE, index, count]))
-}
-
-/// The size of a region access that lies inside its region.
-fn access_size(region: u32, offset: u64, count: u32) -> Result<usize, Errno> {
-    let end = offset.checked_add(u64::from(count));
-    let size = region_size(region).ok_or(Errno::INVAL)?;
-    match (end, usize::try_from(count)) {
-        (Some(end), Ok(count)) if end <= size => Ok(count),
         _ => Err(Errno::INVAL),
     }
 }

@@ -17,8 +17,13 @@ const CHUNK: usize = 1 << 20;
 /// request.
 const PAGE: u64 = 4096;
 
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+pub const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+/// One more byte of an FNV-1a sum.
+pub fn fnv(sum: u64, byte: u8) -> u64 {
+    (sum ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -283,8 +288,8 @@ impl Engine {
     fn account(&mut self, transfer: &mut Transfer, direction: Direction, count: usize) {
         match (direction, transfer.operation) {
             (Direction::Read, Operation::Checksum) => {
-                let hash = |sum: u64, &byte: &u8| (sum ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
-                self.checksum = transfer.data.iter().fold(self.checksum, hash);
+                let data = transfer.data.iter().copied();
+                self.checksum = data.fold(self.checksum, fnv);
                 transfer.data.clear();
                 transfer.moved += u64::try_from(count).unwrap_or(0);
             }

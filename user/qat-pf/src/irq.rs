@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 /// VFIO's interrupt types for PCI: INTx, MSI, MSI-X, error, request.
 pub const TYPES: u32 = 5;
-const MSIX: u32 = 2;
+pub const MSIX: u32 = 2;
 const ERROR: u32 = 3;
 
 const DATA_NONE: u32 = 1 << 0;

@@ -50,6 +50,7 @@ pub struct Record {
     unmaps: u64,
     refused: u64,
     dma: Transfers,
+    vfs: Vec<Record>,
 }
 
 /// What is kept from the begin mark on.
@@ -153,6 +154,7 @@ impl Recorder {
             unmaps: self.unmaps,
             refused: self.refused,
             dma: totals.into(),
+            vfs: Vec::new(),
         }
     }
 
@@ -165,23 +167,26 @@ impl Recorder {
     }
 }
 
-impl Record {
-    /// Writes the file whole or not at all.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let why = || format!("cannot write the record to {}", path.display());
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(folder).with_context(why)?;
-        serde_json::to_writer_pretty(&mut file, self).with_context(why)?;
-        file.write_all(b"\n").with_context(why)?;
-        // A temporary file is private; the record is an ordinary result.
-        let mode = rustix::fs::Mode::from_raw_mode(0o644);
-        rustix::fs::fchmod(file.as_file(), mode).with_context(why)?;
-        file.persist(path).with_context(why)?;
-        Ok(())
-    }
+/// Writes the PF's record, which comes first, with those of its VFs in it: the file whole, or not at all.
+pub fn write(records: impl IntoIterator<Item = Record>, path: &Path) -> Result<()> {
+    let mut records = records.into_iter();
+    let record = records.next().map(|pf| Record {
+        vfs: records.collect(),
+        ..pf
+    });
+    let why = || format!("cannot write the record to {}", path.display());
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(why)?;
+    serde_json::to_writer_pretty(&mut file, &record).with_context(why)?;
+    file.write_all(b"\n").with_context(why)?;
+    // A temporary file is private; the record is an ordinary result.
+    let mode = rustix::fs::Mode::from_raw_mode(0o644);
+    rustix::fs::fchmod(file.as_file(), mode).with_context(why)?;
+    file.persist(path).with_context(why)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -278,11 +283,11 @@ mod tests {
         std::fs::write(&path, "old").expect("write");
         let recorder = Recorder::new("pf7".into(), "8086:4940".into());
         let record = recorder.finish("disconnect", &Table::default(), Totals::default());
-        record.write(&path).expect("record");
+        write([record.clone()], &path).expect("record");
         let text = std::fs::read_to_string(&path).expect("read");
         assert!(text.contains("\"pf7\"") && text.ends_with("}\n"), "{text}");
         assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 1);
         let missing = folder.path().join("none/record.json");
-        assert!(record.write(&missing).is_err());
+        assert!(write([record], &missing).is_err());
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The server: the socket that QEMU connects to, and the loop that waits for requests, room to send, and signals.
-//! One client, then the end.
+//! The server: a socket for each function, which QEMU connects to as to a device of its own, and the loop that waits
+//! for requests, room to send, and signals. One client each at a time; once all have gone, the end, or the wait for
+//! the next.
 
 use crate::connection::{Connection, Input, Message};
 use crate::device::{Device, Request};
@@ -9,8 +10,8 @@ use crate::signals::Signals;
 use anyhow::{bail, Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Requests served before the engine gets its turn.
@@ -61,83 +62,188 @@ impl End {
     }
 }
 
-/// Serves the device to the first client until it goes or a signal ends it.
-pub fn serve(endpoint: &Endpoint, signals: &Signals, device: &mut Device) -> Result<End> {
-    let served = serve_client(endpoint, signals, device);
-    // A mark may have come after the last request, or together with the signal to end.
-    take_marks(signals, device);
-    served
+/// A function with its socket.
+struct Function {
+    endpoint: Endpoint,
+    device: Device,
+    session: Option<Session>,
 }
 
-fn serve_client(endpoint: &Endpoint, signals: &Signals, device: &mut Device) -> Result<End> {
-    let socket = loop {
-        if wait(signals, endpoint.listener.as_fd(), PollFlags::IN, None)? {
-            return Ok(End::Signalled);
+/// The PF and then its VFs.
+pub struct Card {
+    functions: Vec<Function>,
+    /// Somebody has connected.
+    used: bool,
+}
+
+impl Card {
+    pub fn new(functions: impl IntoIterator<Item = (Endpoint, Device)>) -> Self {
+        let functions = functions.into_iter();
+        Card {
+            functions: functions
+                .map(|(endpoint, device)| Function {
+                    endpoint,
+                    device,
+                    session: None,
+                })
+                .collect(),
+            used: false,
         }
-        match endpoint.listener.accept() {
-            Ok((socket, _)) => break socket,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error).context("cannot accept QEMU's connection"),
-        }
-    };
-    let mut session = Session {
-        connection: Connection::new(socket)?,
-        pending: None,
-        last_id: 0,
-        greeted: false,
-        complaints: 0,
-    };
-    loop {
-        for _ in 0..BATCH {
-            if !session.connection.wants_input() {
-                break;
-            }
-            match session.connection.receive()? {
-                Input::Message(message) => {
-                    // A mark that was sent before the request is in by now, and counts before it.
-                    take_marks(signals, device);
-                    session.handle(device, message)?;
+    }
+
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.functions.iter().map(|function| &function.device)
+    }
+
+    /// Serves until a signal ends it, or unless it is to `stay` until every client has gone.
+    pub fn serve(&mut self, signals: &Signals, stay: bool) -> Result<End> {
+        let served = self.serve_clients(signals, stay);
+        // A mark may have come after the last request, or together with the signal to end.
+        self.take_marks(signals);
+        served
+    }
+
+    fn serve_clients(&mut self, signals: &Signals, stay: bool) -> Result<End> {
+        loop {
+            let Some(ready) = self.wait(signals)? else {
+                return Ok(End::Signalled);
+            };
+            for (index, ready) in ready.into_iter().enumerate() {
+                if ready {
+                    self.turn(index, signals)?;
                 }
-                Input::Empty => break,
-                Input::Closed => return Ok(End::Disconnected),
+            }
+            if self.used && !stay && self.functions.iter().all(|f| f.session.is_none()) {
+                return Ok(End::Disconnected);
             }
         }
-        take_marks(signals, device);
-        session.advance(device);
-        if !session.connection.flush()? {
-            return Ok(End::Disconnected);
+    }
+
+    /// Waits until there is something to do; None if a signal ends the program.
+    fn wait(&self, signals: &Signals) -> Result<Option<Vec<bool>>> {
+        let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+        fds.extend(self.functions.iter().map(Function::interest));
+        let running = |function: &Function| function.device.running();
+        let now = Timespec::default();
+        let timeout = self.functions.iter().any(running).then_some(&now);
+        match rustix::event::poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for QEMU"),
         }
+        let mut events = fds.iter().map(|fd| !fd.revents().is_empty());
+        if events.next() == Some(true) {
+            return Ok(None);
+        }
+        let ready = events
+            .zip(&self.functions)
+            .map(|(event, function)| event || running(function));
+        Ok(Some(ready.collect()))
+    }
+
+    /// Lets one function do what it can without waiting.
+    fn turn(&mut self, index: usize, signals: &Signals) -> Result<()> {
+        let function = &mut self.functions[index];
+        if function.session.is_none() {
+            function.accept()?;
+            self.used |= function.session.is_some();
+            return Ok(());
+        }
+        for _ in 0..BATCH {
+            let function = &mut self.functions[index];
+            let Some(message) = function.receive()? else {
+                break;
+            };
+            // A mark that was sent before the request is in by now, and counts before it.
+            self.take_marks(signals);
+            self.functions[index].handle(message)?;
+            // Before the reply: the guest may look for the VFs as soon as it has it.
+            self.enable_vfs();
+        }
+        self.take_marks(signals);
+        self.functions[index].finish_turn()?;
+        self.enable_vfs();
+        Ok(())
+    }
+
+    fn enable_vfs(&mut self) {
+        if let Some((physical, virtuals)) = self.functions.split_first_mut() {
+            let enabled = usize::from(physical.device.vfs_enabled());
+            for (index, function) in virtuals.iter_mut().enumerate() {
+                function.device.enable(index < enabled);
+            }
+        }
+    }
+
+    fn take_marks(&mut self, signals: &Signals) {
+        for mark in signals.marks() {
+            for function in &mut self.functions {
+                function.device.mark(mark);
+            }
+        }
+    }
+}
+
+impl Function {
+    fn interest(&self) -> PollFd<'_> {
+        let Some(session) = &self.session else {
+            return PollFd::from_borrowed_fd(self.endpoint.listener.as_fd(), PollFlags::IN);
+        };
         let mut interest = PollFlags::empty();
         interest.set(PollFlags::IN, session.connection.wants_input());
         interest.set(PollFlags::OUT, session.connection.wants_output());
-        let now = Timespec::default();
-        let timeout = device.running().then_some(&now);
-        if wait(signals, session.connection.fd(), interest, timeout)? {
-            return Ok(End::Signalled);
+        PollFd::from_borrowed_fd(session.connection.fd(), interest)
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        match self.endpoint.listener.accept() {
+            Ok((socket, _)) => {
+                self.device.plugged();
+                self.session = Some(Session::new(socket)?);
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error).context("cannot accept QEMU's connection"),
         }
     }
-}
 
-fn take_marks(signals: &Signals, device: &mut Device) {
-    for mark in signals.marks() {
-        device.mark(mark);
+    /// The next message, if there is one.
+    fn receive(&mut self) -> Result<Option<Message>> {
+        let Some(session) = self.session.as_mut() else {
+            return Ok(None);
+        };
+        if !session.connection.wants_input() {
+            return Ok(None);
+        }
+        match session.connection.receive()? {
+            Input::Message(message) => Ok(Some(message)),
+            Input::Empty => Ok(None),
+            Input::Closed => {
+                self.close();
+                Ok(None)
+            }
+        }
     }
-}
 
-/// Waits for the descriptor or the time-out; true if a signal ended the program.
-fn wait(
-    signals: &Signals,
-    fd: BorrowedFd,
-    interest: PollFlags,
-    timeout: Option<&Timespec>,
-) -> Result<bool> {
-    let mut fds = [
-        PollFd::new(signals, PollFlags::IN),
-        PollFd::from_borrowed_fd(fd, interest),
-    ];
-    match rustix::event::poll(&mut fds, timeout) {
-        Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
-        Err(error) => Err(error).context("cannot wait for QEMU"),
+    fn handle(&mut self, message: Message) -> Result<()> {
+        match &mut self.session {
+            Some(session) => session.handle(&mut self.device, message),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_turn(&mut self) -> Result<()> {
+        if let Some(session) = &mut self.session {
+            session.advance(&mut self.device);
+            if !session.connection.flush()? {
+                self.close();
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.session = None;
+        self.device.unplugged();
     }
 }
 
@@ -151,6 +257,16 @@ struct Session {
 }
 
 impl Session {
+    fn new(socket: UnixStream) -> Result<Self> {
+        Ok(Session {
+            connection: Connection::new(socket)?,
+            pending: None,
+            last_id: 0,
+            greeted: false,
+            complaints: 0,
+        })
+    }
+
     fn complain(&mut self, command: u16, error: Errno) {
         self.complaints = self.complaints.saturating_add(1);
         if self.complaints <= COMPLAINTS {

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The registers of BAR 0: 8 bytes each, also reached as two halves of 4. This file owns the ones that the guest
-//! writes and the map of all of them; the values of the others come from the engine, the table and the recorder.
+//! The registers of a PF's BAR 0 and a VF's window: 8 bytes each, also reached as two halves of 4. This file owns the
+//! ones that the guest writes and the map of all of them; the values of the others come from the engine, the table and
+//! the recorder.
 
-use crate::config::BAR0_SIZE;
 use crate::dma::Table;
-use crate::engine::{Engine, Job, Operation, MAX_LENGTH};
+use crate::engine::{fnv, Engine, Job, Operation, FNV_OFFSET, MAX_LENGTH};
+use crate::ranges::Range;
 use crate::record::Recorder;
+
+/// All of them, read and written by offset; what lies behind the last reads 0.
+pub const SIZE: u64 = 4096;
 
 /// "QATPFDMA", read as bytes.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"QATPFDMA");
@@ -32,6 +36,12 @@ mod register {
     pub const MESSAGE_BYTES: u64 = 0x90;
     pub const ADDED: u64 = 0x98;
     pub const ENTRIES: u64 = 0xa0;
+    pub const LIST: u64 = 0xa8;
+    pub const LIST_DIGEST: u64 = 0xb0;
+    pub const LIST_INDEX: u64 = 0xb8;
+    pub const LIST_IOVA: u64 = 0xc0;
+    pub const LIST_SIZE: u64 = 0xc8;
+    pub const LIST_ACCESS: u64 = 0xd0;
 }
 
 /// What the registers show of the rest of the device.
@@ -47,20 +57,25 @@ pub enum Effect {
     None,
     Start(Job),
     Mark(u64),
+    /// Take a list of what the table holds now.
+    List,
 }
 
 /// The registers that hold what was written.
 #[derive(Default)]
-pub struct Bar0 {
+pub struct Registers {
     source: u64,
     destination: u64,
     length: u64,
     command: u64,
     pattern: u64,
     probe: u64,
+    /// The table as it was when the list was last taken, and which range of it is shown.
+    list: Vec<Range>,
+    index: u64,
 }
 
-impl Bar0 {
+impl Registers {
     /// Fills `data` from `offset` on; false outside the BAR.
     pub fn read(&self, offset: u64, data: &mut [u8], view: &View) -> bool {
         if !inside(offset, data.len()) {
@@ -110,8 +125,10 @@ impl Bar0 {
             register::LENGTH => &mut self.length,
             register::PATTERN => &mut self.pattern,
             register::PROBE => &mut self.probe,
+            register::LIST_INDEX => &mut self.index,
             register::COMMAND => &mut self.command,
             register::MARK if low => return Effect::Mark(merge(0)),
+            register::LIST if low => return Effect::List,
             _ => return Effect::None,
         };
         *latch = merge(*latch);
@@ -119,6 +136,19 @@ impl Bar0 {
             return Effect::Start(self.job());
         }
         Effect::None
+    }
+
+    /// Keeps a list, to be looked through while the table goes on changing.
+    pub fn keep(&mut self, list: Vec<Range>) {
+        self.list = list;
+        self.index = 0;
+    }
+
+    /// The shown range of the list.
+    fn shown(&self) -> Option<&Range> {
+        usize::try_from(self.index)
+            .ok()
+            .and_then(|index| self.list.get(index))
     }
 
     fn job(&self) -> Job {
@@ -147,7 +177,7 @@ impl Bar0 {
             register::PROBE => self.probe,
             register::PROBE_FLAGS => {
                 let access = view.table.access(self.probe);
-                u64::from(access.read) | (u64::from(access.write) << 1)
+                access_bits(access.read, access.write)
             }
             register::RANGES => count(view.table.reach().list().len()),
             register::BYTES => u64::try_from(view.table.bytes()).unwrap_or(u64::MAX),
@@ -157,9 +187,38 @@ impl Bar0 {
             register::MESSAGE_BYTES => view.engine.message_bytes,
             register::ADDED => view.recorder.maps_since_mark(),
             register::ENTRIES => count(view.table.entries()),
+            register::LIST => count(self.list.len()),
+            register::LIST_DIGEST => digest(&self.list),
+            register::LIST_INDEX => self.index,
+            register::LIST_IOVA => self.shown().map_or(0, |range| range.iova),
+            register::LIST_SIZE => self.shown().map_or(0, size_register),
+            register::LIST_ACCESS => self.shown().map_or(0, access_register),
             _ => 0,
         }
     }
+}
+
+fn access_bits(read: bool, write: bool) -> u64 {
+    u64::from(read) | (u64::from(write) << 1)
+}
+
+fn access_register(range: &Range) -> u64 {
+    access_bits(range.read, range.write)
+}
+
+/// All 2^64 addresses are 0.
+fn size_register(range: &Range) -> u64 {
+    u64::try_from(range.size).unwrap_or(0)
+}
+
+/// FNV-1a over the three values of each range as they can be read here.
+fn digest(list: &[Range]) -> u64 {
+    list.iter().fold(FNV_OFFSET, |sum, range| {
+        [range.iova, size_register(range), access_register(range)]
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .fold(sum, fnv)
+    })
 }
 
 fn count(of: usize) -> u64 {
@@ -169,7 +228,7 @@ fn count(of: usize) -> u64 {
 fn inside(offset: u64, size: usize) -> bool {
     offset
         .checked_add(count(size))
-        .is_some_and(|end| end <= BAR0_SIZE)
+        .is_some_and(|end| end <= SIZE)
 }
 
 #[cfg(test)]
@@ -177,7 +236,7 @@ mod tests {
     use super::*;
     use crate::dma::tests::{memory, span, RO, RW};
 
-    fn read(bar: &Bar0, offset: u64, size: usize, table: &Table) -> Option<Vec<u8>> {
+    fn read(bar: &Registers, offset: u64, size: usize, table: &Table) -> Option<Vec<u8>> {
         let view = View {
             engine: &Engine::default(),
             table,
@@ -187,14 +246,14 @@ mod tests {
         bar.read(offset, &mut data, &view).then_some(data)
     }
 
-    fn read64(bar: &Bar0, offset: u64, table: &Table) -> u64 {
+    fn read64(bar: &Registers, offset: u64, table: &Table) -> u64 {
         let data = read(bar, offset, 8, table).expect("inside");
         u64::from_le_bytes(data.try_into().expect("eight"))
     }
 
     #[test]
     fn the_magic_reads_as_text_in_any_width() {
-        let (bar, table) = (Bar0::default(), Table::default());
+        let (bar, table) = (Registers::default(), Table::default());
         assert_eq!(read(&bar, 0, 8, &table).expect("inside"), b"QATPFDMA");
         assert_eq!(read(&bar, 4, 4, &table).expect("inside"), b"FDMA");
         assert_eq!(read(&bar, 3, 1, &table).expect("inside"), b"P");
@@ -204,7 +263,7 @@ mod tests {
 
     #[test]
     fn halves_make_a_whole() {
-        let (mut bar, table) = (Bar0::default(), Table::default());
+        let (mut bar, table) = (Registers::default(), Table::default());
         assert!(matches!(
             bar.write(0x08, &0x5566_7788u32.to_le_bytes()),
             Some(Effect::None)
@@ -222,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_lower_half_of_the_command_starts_with_the_registers_of_that_moment() {
-        let mut bar = Bar0::default();
+        let mut bar = Registers::default();
         for (offset, value) in [(0x08, 1u64), (0x10, 2), (0x18, 3), (0x38, 4)] {
             bar.write(offset, &value.to_le_bytes()).expect("inside");
         }
@@ -243,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_table_can_be_looked_into() {
-        let (mut bar, mut table) = (Bar0::default(), Table::default());
+        let (mut bar, mut table) = (Registers::default(), Table::default());
         table
             .map(span(0x1000, 0x1000), RO, Some(memory(0x1000)), 0)
             .expect("map");
@@ -263,9 +322,53 @@ mod tests {
     }
 
     #[test]
+    fn a_list_stays_while_the_table_changes() {
+        let (mut bar, mut table) = (Registers::default(), Table::default());
+        assert_eq!(
+            (read64(&bar, 0xa8, &table), read64(&bar, 0xc8, &table)),
+            (0, 0)
+        );
+        assert_eq!(read64(&bar, 0xb0, &table), 0xcbf2_9ce4_8422_2325);
+        table
+            .map(span(0x1000, 0x1000), RO, Some(memory(0x1000)), 0)
+            .expect("map");
+        table
+            .map(span(0x2000, 0x3000), RW, Some(memory(0x3000)), 0)
+            .expect("map");
+        assert!(matches!(
+            bar.write(0xa8, &1u64.to_le_bytes()),
+            Some(Effect::List)
+        ));
+        bar.keep(table.reach().list());
+        table.unmap(crate::ranges::Span::ALL);
+        assert_eq!(read64(&bar, 0xa8, &table), 2);
+        let mut seen = vec![];
+        for index in 0..3u64 {
+            bar.write(0xb8, &index.to_le_bytes()).expect("inside");
+            let words = [0xc0, 0xc8, 0xd0].map(|offset| read64(&bar, offset, &table));
+            seen.push(words);
+        }
+        assert_eq!(seen, [[0x1000, 0x1000, 1], [0x2000, 0x3000, 3], [0; 3]]);
+        let expected = seen[..2]
+            .iter()
+            .flatten()
+            .flat_map(|word| word.to_le_bytes())
+            .fold(0xcbf2_9ce4_8422_2325u64, |sum, byte| {
+                (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+            });
+        assert_eq!(read64(&bar, 0xb0, &table), expected);
+        // Taken again, it shows what is there now, from the beginning.
+        bar.keep(table.reach().list());
+        assert_eq!(
+            (read64(&bar, 0xa8, &table), read64(&bar, 0xb8, &table)),
+            (0, 0)
+        );
+    }
+
+    #[test]
     fn read_only_registers_stay_and_the_mark_is_an_effect() {
-        let (mut bar, table) = (Bar0::default(), Table::default());
-        for offset in [0x00, 0x28, 0x30, 0x40, 0x48, 0x60, 0x68, 0xff8] {
+        let (mut bar, table) = (Registers::default(), Table::default());
+        for offset in [0x00, 0x28, 0x30, 0x40, 0x48, 0x60, 0x68, 0xb0, 0xc0, 0xff8] {
             let before = read64(&bar, offset, &table);
             assert!(matches!(bar.write(offset, &[0xff; 8]), Some(Effect::None)));
             assert_eq!(read64(&bar, offset, &table), before, "{offset:#x}");
@@ -282,10 +385,10 @@ mod tests {
 
     #[test]
     fn nothing_outside_the_bar() {
-        let (mut bar, table) = (Bar0::default(), Table::default());
-        assert!(read(&bar, BAR0_SIZE - 4, 8, &table).is_none());
+        let (mut bar, table) = (Registers::default(), Table::default());
+        assert!(read(&bar, SIZE - 4, 8, &table).is_none());
         assert!(read(&bar, u64::MAX, 8, &table).is_none());
-        assert!(bar.write(BAR0_SIZE, &[0; 8]).is_none());
+        assert!(bar.write(SIZE, &[0; 8]).is_none());
         assert!(bar.write(u64::MAX - 3, &[0; 8]).is_none());
         assert!(read(&bar, 0, 4096, &table).is_some());
     }
