@@ -4,7 +4,9 @@
 # order, and what the emulated PFs' record must show afterwards.
 
 # Every rule of an owned PF, on every kind of IOMMU.
-OWNED='info owned badinput compat32 rebind library kclient'
+# The suite usdm is too much for QEMU's AMD IOMMU: that ends itself where a whole table of small
+# pages is emptied while an emulated PF watches.
+OWNED='info owned badinput compat32 rebind library kclient examples'
 
 # Memory for large buffers, and a page of 1 GiB.
 LARGE='--mem 4G --cmdline hugepagesz=1G --cmdline hugepages=1'
@@ -18,12 +20,12 @@ boots() {
 		user-virtio     | --iommu virtio --smp 2 $LARGE            | user            | something-added nothing-left
 		user-intel-fs   | --iommu intel-fs --smp 2 $LARGE          | user            |
 		intel           | --iommu intel --smp 2                    | $OWNED usdm modparams lockdown | something-added nothing-left
-		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED usdm-short | something-added nothing-left
+		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED | something-added nothing-left
 		virtio          | --iommu virtio --pfs 2                   | multi $OWNED usdm | something-added nothing-left
 		intel-fs        | --iommu intel-fs --pfs 2                 | multi $OWNED usdm |
-		shared-intel    | --iommu intel --pf-state shared --smp 2  | info shared     | nothing-left
-		shared-intel-fs | --iommu intel-fs --pf-state shared       | info shared     |
-		shared-amd      | --iommu amd --pf-state shared            | info shared     | nothing-left
+		shared-intel    | --iommu intel --pf-state shared --smp 2  | info shared examples-shared  | nothing-left
+		shared-intel-fs | --iommu intel-fs --pf-state shared       | info shared examples-shared  |
+		shared-amd      | --iommu amd --pf-state shared            | info shared examples-shared  | nothing-left
 		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
 		edu-intel       | --iommu intel --device edu $LARGE        | edu user-edu modparams |
 		edu-intel-fs    | --iommu intel-fs --device edu $LARGE     | edu user-edu    |

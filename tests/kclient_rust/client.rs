@@ -3,6 +3,8 @@
 //! A Rust kernel client of `qat_iommu`: loading it makes the calls on pages of its own, and
 //! succeeds if each of them answered as this host's state demands.
 
+/// The module that the example offers to be copied.
+#[path = "../../examples/kernel-rust/remap.rs"]
 mod remap;
 
 use core::borrow::Borrow;

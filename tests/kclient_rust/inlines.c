@@ -1,11 +1,3 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the kernel has only inline, and so not for Rust. */
-#include <linux/io.h>
-#include <linux/mm.h>
-
-phys_addr_t qat_kclient_rust_page_to_phys(struct page *page);
-
-phys_addr_t qat_kclient_rust_page_to_phys(struct page *page)
-{
-	return page_to_phys(page);
-}
+/* This test uses the example's module of the calls (remap.rs), and so what that needs. */
+#include "../../examples/kernel-rust/inlines.c"

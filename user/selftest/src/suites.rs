@@ -3,6 +3,7 @@
 
 mod badinput;
 mod compat32;
+mod examples;
 mod freed;
 mod identity;
 mod info;
@@ -141,9 +142,14 @@ pub fn all() -> Vec<Suite<Host>> {
             vec![usdm::tests()],
         ),
         suite(
-            "usdm-short",
-            "the same in short, for the virtual AMD IOMMU",
-            vec![usdm::essential_tests()],
+            "examples",
+            "the programs and kernel modules under examples/",
+            vec![examples::tests()],
+        ),
+        suite(
+            "examples-shared",
+            "those of them that a shared PF allows",
+            vec![examples::shared_tests()],
         ),
         suite(
             "library",

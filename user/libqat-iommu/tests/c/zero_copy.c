@@ -3,7 +3,7 @@
  * A program's own buffers on a PF, through the USDM-compatible and the native calls:
  * map, DMA both ways, look up, unmap, refused. In a VM of scripts/vm, as root:
  *
- *	scripts/cc -pthread -I examples user/libqat-iommu/tests/c/zero_copy.c -lqat_iommu -o zero_copy
+ *	scripts/cc -pthread -I examples/user-c user/libqat-iommu/tests/c/zero_copy.c -lqat_iommu -o zero_copy
  *	scripts/vm -- ./zero_copy
  */
 #define _GNU_SOURCE

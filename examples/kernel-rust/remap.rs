@@ -22,7 +22,7 @@ extern "C" {
 }
 
 extern "C" {
-    fn qat_kclient_rust_page_to_phys(page: *mut c_void) -> bindings::phys_addr_t;
+    fn qat_client_rust_page_to_phys(page: *mut c_void) -> bindings::phys_addr_t;
 }
 
 /// `CPA_STATUS_FAIL`: the call changed nothing. The kernel log has the reason at debug level.
@@ -73,7 +73,7 @@ impl Mapping {
     /// Maps `page` 1:1.
     pub(crate) fn new(page: Page) -> Result<Self, Refused> {
         // SAFETY: `page` is a live page.
-        let phys = unsafe { qat_kclient_rust_page_to_phys(page.as_ptr().cast()) };
+        let phys = unsafe { qat_client_rust_page_to_phys(page.as_ptr().cast()) };
         // SAFETY: The page is ours, is reached through raw pointers only, and is freed by `drop`
         // after it has been unmapped.
         unsafe { map(phys, phys, Self::SIZE) }?;
