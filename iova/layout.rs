@@ -84,11 +84,6 @@ impl<T> Layout<T> {
         &mut self.live
     }
 
-    /// The payload of the live mapping that `address` is in, to change it.
-    pub(crate) fn get_mut(&mut self, address: Iova) -> Option<&mut T> {
-        self.live.get_mut(address)
-    }
-
     /// Records a mapping. The first of these that holds is the refusal: [`Error::Misaligned`],
     /// [`Error::OutsideAperture`], [`Error::Reserved`], [`Error::Overlap`]. If it is refused,
     /// nothing has changed.

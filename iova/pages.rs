@@ -4,7 +4,10 @@
 
 use core::{cmp, num::NonZeroU64};
 
-use super::addr::{Length, PAGE};
+use super::{
+    addr::{Address, Iova, Length, Phys, PAGE},
+    span::Span,
+};
 
 /// A set of page sizes: bit n is set if pages of 2^n bytes can be mapped. Never empty.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,6 +33,71 @@ impl PageSizes {
     /// the processor's.
     pub(crate) fn granule(self) -> u64 {
         cmp::max(self.smallest(), PAGE)
+    }
+
+    /// The smallest and the largest page with which runs are mapped that follow each other from
+    /// `first` on, each as the kernel does it: always the largest page that fits. `None` without a
+    /// run, and if one cannot be mapped with these sizes.
+    pub(crate) fn used(
+        self,
+        first: Iova,
+        runs: impl Iterator<Item = Span<Phys>>,
+    ) -> Option<(u64, u64)> {
+        let mut next = Some(first);
+        let mut used = None;
+        for run in runs {
+            let iova = Span::new(next?, run.length()?).ok()?;
+            let (smallest, largest) = self.used_in(iova, run)?;
+            used = match used {
+                None => Some((smallest, largest)),
+                Some((least, most)) => Some((cmp::min(least, smallest), cmp::max(most, largest))),
+            };
+            next = iova.last().checked_add(1);
+        }
+        used
+    }
+
+    /// The same for one run. Pages grow from its beginning to the largest that fits, and shrink from
+    /// there to its end: the smallest is at one of the ends.
+    fn used_in(self, iova: Span<Iova>, phys: Span<Phys>) -> Option<(u64, u64)> {
+        let bytes = iova.length()?.get();
+        let at_most = |mask: u64| self.largest(mask, bytes);
+        let head = at_most(iova.first().raw() | phys.first().raw())?;
+        // The address after the last one: past the end of the address space it is 0.
+        let end = |last: u64| last.wrapping_add(1);
+        let tail = at_most(end(iova.last().raw()) | end(phys.last().raw()))?;
+        let differ = iova.first().raw() ^ phys.first().raw();
+        let mut rest = self.bitmap();
+        let mut most = cmp::max(head, tail);
+        while rest != 0 {
+            let size = rest & rest.wrapping_neg();
+            rest &= !size;
+            let mask = size.wrapping_sub(1);
+            let inside = iova
+                .first()
+                .raw()
+                .checked_add(mask)
+                .and_then(|bound| (bound & !mask).checked_add(mask))
+                .is_some_and(|last| last <= iova.last().raw());
+            if differ & mask == 0 && inside {
+                most = cmp::max(most, size);
+            }
+        }
+        Some((cmp::min(head, tail), most))
+    }
+
+    /// The largest size that is no more than `bytes` and divides what has these bits set.
+    fn largest(self, bits: u64, bytes: u64) -> Option<u64> {
+        let mut rest = self.bitmap();
+        let mut found = None;
+        while rest != 0 {
+            let size = rest & rest.wrapping_neg();
+            rest &= !size;
+            if size <= bytes && bits & size.wrapping_sub(1) == 0 {
+                found = Some(size);
+            }
+        }
+        found
     }
 
     /// The remap size of `bytes`: the next multiple of the granule. `None` for 0, and if the

@@ -281,3 +281,61 @@ proptest! {
         prop_assert_eq!(sizes.round_up(bytes).map(Length::get), wanted);
     }
 }
+
+/// The pages of a run, one after the other, as an IOMMU driver makes them.
+fn greedy(bitmap: u64, mut iova: u64, mut phys: u64, mut bytes: u64) -> Option<(u64, u64)> {
+    let mut used: Option<(u64, u64)> = None;
+    while bytes != 0 {
+        let size = (0..63)
+            .map(|bit| 1_u64 << bit)
+            .filter(|size| bitmap & size != 0 && *size <= bytes && (iova | phys) & (size - 1) == 0)
+            .max()?;
+        used = Some(used.map_or((size, size), |(least, most)| {
+            (least.min(size), most.max(size))
+        }));
+        (iova, phys, bytes) = (iova + size, phys + size, bytes - size);
+    }
+    used
+}
+
+fn used(bitmap: u64, iova: u64, runs: &[Span<Phys>]) -> Option<(u64, u64)> {
+    let sizes = PageSizes::new(bitmap).unwrap();
+    sizes.used(Iova::new(iova), runs.iter().copied())
+}
+
+#[test]
+fn used_pages_follow_alignment() {
+    assert_eq!(used(INTEL, M2, &[pages(512, 512)]), Some((M2, M2)));
+    assert_eq!(used(INTEL, PAGE, &[pages(512, 512)]), Some((PAGE, PAGE)));
+    assert_eq!(used(INTEL, M2, &[pages(512, 513)]), Some((PAGE, M2)));
+    assert_eq!(
+        used(INTEL, G1 - M2, &[pages(0x3fe00, 0x40200)]),
+        Some((M2, G1))
+    );
+    assert_eq!(
+        used(INTEL, M2, &[pages(512, 512), pages(7, 1)]),
+        Some((PAGE, M2))
+    );
+    assert_eq!(used(INTEL, M2, &[]), None);
+    // The last page of all, and a page that is smaller than the IOMMU's.
+    let top = u64::MAX - PAGE + 1;
+    assert_eq!(used(INTEL, top, &[pages(1, 1)]), Some((PAGE, PAGE)));
+    assert_eq!(used(M2, M2, &[pages(512, 1)]), None);
+}
+
+proptest! {
+    #[test]
+    fn used_pages_are_those_of_a_walk(
+        bitmap in prop_oneof![Just(INTEL), Just(0x7_f000), (0_u64..1 << 12).prop_map(|more| more << 12 | PAGE)],
+        iova in 0_u64..4096,
+        phys in 0_u64..4096,
+        same_step: bool,
+        count in 1_u64..2048,
+    ) {
+        let iova = if same_step { iova & !511 | phys & 511 } else { iova };
+        prop_assert_eq!(
+            used(bitmap, iova * PAGE, &[pages(phys, count)]),
+            greedy(bitmap, iova * PAGE, phys * PAGE, count * PAGE)
+        );
+    }
+}

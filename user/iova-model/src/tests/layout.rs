@@ -105,7 +105,7 @@ fn removal_is_exact() {
     ] {
         assert_eq!(layout.remove_exact(wrong).err(), Some(Error::NotFound));
     }
-    *layout.get_mut(Iova::new(12 * PAGE)).unwrap() = 3;
+    *layout.live_mut().get_mut(Iova::new(12 * PAGE)).unwrap() = 3;
     assert_eq!(layout.live().len(), 2);
     let removed = layout.remove_exact(pages(10, 4)).ok().unwrap();
     assert_eq!(*removed.value(), 3);
