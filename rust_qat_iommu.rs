@@ -19,7 +19,9 @@ use remap::{
     config,
     device,
     ffi,
-    host, //
+    history,
+    host,
+    owner, //
 };
 
 module! {
@@ -36,6 +38,7 @@ module! {
 struct QatIommu {
     #[pin]
     node: device::Node,
+    _listings: ffi::Listings,
     host: HostLinks,
 }
 
@@ -46,18 +49,21 @@ struct HostLinks {
     _spaces: Spaces,
 }
 
-/// Ends what is left of the spaces.
+/// Ends what is left of the spaces, and of what was kept for those who watch.
 struct Spaces;
 
 impl Drop for Spaces {
     fn drop(&mut self) {
         host::shutdown();
+        owner::shutdown();
+        history::shutdown();
     }
 }
 
 impl HostLinks {
     fn new(vm: bool) -> Result<Self> {
         let spaces = Spaces;
+        history::init()?;
         if vm {
             host::init_vm()?;
             pr_info!("running in a VM: every map succeeds and nothing is done\n");
@@ -80,8 +86,10 @@ impl HostLinks {
 impl kernel::InPlaceModule for QatIommu {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         host::init();
+        owner::init();
         try_pin_init!(Self {
             host: HostLinks::new(config::load()?.vm)?,
+            _listings: ffi::Listings::create(),
             node <- device::Node::register(module),
         })
     }

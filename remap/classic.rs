@@ -14,9 +14,15 @@ use super::{
         self,
         ModuleHold, //
     },
+    history::Why,
     host::{
         self,
         Host, //
+    },
+    owner::{
+        Account,
+        By,
+        Owner, //
     },
     pages::PageRefs,
     policy,
@@ -44,33 +50,104 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Who made a mapping, and alone may remove it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Kernel clients, all of them: they cannot be told apart.
-    Kernel,
-    /// The context with this number.
-    Context(u64),
-}
-
 /// A classic mapping.
+///
+/// # Invariants
+///
+/// A context's is counted in its account.
 pub(crate) struct Classic {
     pub(crate) phys: Phys,
+    length: Length,
     pub(crate) access: Access,
-    pub(crate) owner: Owner,
-    /// The memory that can be kept from being given to someone else.
-    refs: PageRefs,
-    /// A kernel client's mapping keeps the module.
-    _hold: Option<ModuleHold>,
+    maker: Maker,
+}
+
+/// Who made a classic mapping, and what it therefore keeps. Dropped in process context.
+enum Maker {
+    /// A kernel client. It frees its memory itself, after the unmap, and keeps the module loaded.
+    Kernel { caller: usize, _hold: ModuleHold },
+    /// A context.
+    Context {
+        account: Arc<Account>,
+        /// The memory that can be kept from being given to someone else.
+        refs: PageRefs,
+    },
 }
 
 impl Classic {
+    fn new(request: &Request, ram: bool, access: Access, owner: &Owner) -> Result<Arc<Self>> {
+        let length = request.iova.length().ok_or(EINVAL)?;
+        let maker = match owner {
+            Owner::Kernel(caller) => Maker::Kernel {
+                caller: *caller,
+                _hold: ModuleHold::take(),
+            },
+            Owner::Context(account) => {
+                let refs = if ram {
+                    PageRefs::take(request.phys)?
+                } else {
+                    PageRefs::none()
+                };
+                // INVARIANT: Counted now.
+                account.ranged(length.get());
+                Maker::Context {
+                    account: account.clone(),
+                    refs,
+                }
+            }
+        };
+        let classic = Self {
+            phys: request.phys.first(),
+            length,
+            access: if ram { access } else { access.mmio() },
+            maker,
+        };
+        Ok(Arc::new(classic, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Whether `owner` may remove it.
+    pub(crate) fn is_of(&self, owner: &Owner) -> bool {
+        match owner {
+            Owner::Kernel(_) => matches!(self.maker, Maker::Kernel { .. }),
+            Owner::Context(account) => self.is_of_context(account),
+        }
+    }
+
+    /// Whether this context made it.
+    pub(crate) fn is_of_context(&self, other: &Account) -> bool {
+        matches!(&self.maker, Maker::Context { account, .. } if account.is(other))
+    }
+
+    /// How listings name its maker.
+    pub(crate) fn by(&self) -> By {
+        match &self.maker {
+            Maker::Kernel { caller, .. } => By {
+                caller: *caller,
+                ..By::default()
+            },
+            Maker::Context { account, .. } => account.by(),
+        }
+    }
+
+    /// The physical range.
+    pub(crate) fn run(&self) -> Option<Span<Phys>> {
+        Span::new(self.phys, self.length).ok()
+    }
+
     /// Never gives the memory back: a PF may still reach it.
     pub(crate) fn leak(self: Arc<Self>) {
-        if !self.refs.is_empty() {
+        if matches!(&self.maker, Maker::Context { refs, .. } if !refs.is_empty()) {
             pr_err!("the pages of that range are leaked\n");
         }
         core::mem::forget(self);
+    }
+}
+
+impl Drop for Classic {
+    fn drop(&mut self) {
+        if let Maker::Context { account, .. } = &self.maker {
+            account.unranged(self.length.get());
+        }
     }
 }
 
@@ -113,7 +190,7 @@ pub(crate) fn remap_size(size: u64) -> u64 {
 ///
 /// In a VM nothing is done and nothing is checked.
 pub(crate) fn map(
-    owner: Owner,
+    owner: &Owner,
     phys: u64,
     iova: u64,
     size: u64,
@@ -130,13 +207,13 @@ pub(crate) fn map(
 }
 
 fn map_on_host(
-    owner: Owner,
+    owner: &Owner,
     phys: u64,
     iova: u64,
     size: u64,
     access: Access,
 ) -> Result<u64, Refusal> {
-    if owner != Owner::Kernel {
+    if matches!(owner, Owner::Context(_)) {
         policy::check_caller()?;
     }
     let host = host::lock();
@@ -145,30 +222,17 @@ fn map_on_host(
         return Err(Refusal::NoPf);
     }
     let ram = match owner {
-        Owner::Kernel => policy::is_ram(request.phys)?,
+        Owner::Kernel(_) => policy::is_ram(request.phys)?,
         Owner::Context(_) => policy::check_range(request.phys)?,
     };
-    let classic = Arc::new(
-        Classic {
-            phys: request.phys.first(),
-            access: if ram { access } else { access.mmio() },
-            owner,
-            // A kernel client frees its memory itself, after the unmap.
-            refs: match owner {
-                Owner::Context(_) if ram => PageRefs::take(request.phys)?,
-                _ => PageRefs::none(),
-            },
-            _hold: (owner == Owner::Kernel).then(ModuleHold::take),
-        },
-        GFP_KERNEL_ACCOUNT,
-    )?;
+    let classic = Classic::new(&request, ram, access, owner)?;
 
     let usable = || host.spaces().filter(|space| space.usable());
     for (made, space) in usable().enumerate() {
         if let Err(why) = slot(request.iova, &classic).and_then(|slot| space.map(slot, &classic)) {
             for space in usable().take(made) {
                 // A poisoned range was reported and stays recorded.
-                let _ = space.unmap(request.iova, &classic);
+                let _ = space.unmap(request.iova, &classic, Why::Failed);
             }
             return Err(why);
         }
@@ -183,18 +247,18 @@ fn slot(span: Span<Iova>, classic: &Arc<Classic>) -> Result<Slot, Refusal> {
 
 /// Unmaps the mapping of `owner` that is exactly `size` bytes (rounded up) from `iova`, in every
 /// space that holds it. The memory is not looked at. No PF reaches it when this returns.
-pub(crate) fn unmap(owner: Owner, iova: u64, size: u64) -> Result<(), Refusal> {
+pub(crate) fn unmap(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Refusal> {
     if config()?.vm {
         return Ok(());
     }
-    let result = unmap_on_host(owner, iova, size);
+    let result = unmap_on_host(owner, iova, size, why);
     if let Err(why) = &result {
         ffi::log_refusal(c"unmap", 0, iova, size, why.errno(), why.why());
     }
     result
 }
 
-fn unmap_on_host(owner: Owner, iova: u64, size: u64) -> Result<(), Refusal> {
+fn unmap_on_host(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Refusal> {
     let host = host::lock();
     let length = round_up(&host, size)?;
     let iova = Iova::new(iova);
@@ -211,16 +275,16 @@ fn unmap_on_host(owner: Owner, iova: u64, size: u64) -> Result<(), Refusal> {
     };
     let mut result = Ok(());
     for space in host.spaces() {
-        if space.unmap(span, &classic).is_err() {
+        if space.unmap(span, &classic, why).is_err() {
             result = Err(Refusal::Poisoned);
         }
     }
     result
 }
 
-/// Unmaps every classic mapping that `owner` made. For a context that is closed.
-pub(crate) fn release(owner: Owner) {
+/// Unmaps every classic mapping of a context that closes.
+pub(crate) fn release(account: &Account) {
     for space in host::lock().spaces() {
-        space.release_classics(owner);
+        space.release_classics(account);
     }
 }

@@ -8,18 +8,23 @@
 //! that is gone gets `ENODEV`.
 
 use super::{
-    classic::{
-        self,
-        Owner, //
-    },
+    classic,
     config::config,
     domain::Access,
+    history::Why,
     host,
     info,
+    owner::{
+        Account,
+        OpenAccount,
+        Owner, //
+    },
     pf::PciAddress,
+    policy,
     refusal::Refusal,
     space::{
         Entry,
+        Kind,
         Slot,
         Space, //
     },
@@ -55,6 +60,8 @@ use kernel::{
         RBTreeNode,
         RBTreeNodeReservation, //
     },
+    seq_file::SeqFile,
+    seq_print,
     sync::{
         atomic::{
             Atomic,
@@ -64,9 +71,6 @@ use kernel::{
         Mutex, //
     }, //
 };
-
-/// Contexts are numbered, never twice the same.
-static NEXT_CONTEXT: Atomic<u64> = Atomic::new(1);
 
 /// A mapped buffer by its first page; of several, the newest comes first.
 type BufferKey = (u64, Reverse<u64>);
@@ -87,7 +91,8 @@ struct State {
 /// One open file.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Context {
-    id: u64,
+    /// Who it is to others, and what it holds. Left when the mappings are gone.
+    account: OpenAccount,
     /// Numbers the buffers of this context.
     sequence: Atomic<u64>,
     /// It has made classic mappings.
@@ -100,12 +105,12 @@ pub(crate) struct Context {
 impl PinnedDrop for Context {
     fn drop(self: Pin<&mut Self>) {
         if self.classics.load(Relaxed) {
-            classic::release(self.owner());
+            classic::release(self.account());
         }
         // Nobody else knows this context any more, so its lock may be held while pages are unpinned.
         let state = self.state.lock();
         if let Some(space) = &state.space {
-            space.release_users(state.buffers.values().copied(), self.owner());
+            space.release_users(state.buffers.values().copied(), self.account());
         }
     }
 }
@@ -113,9 +118,10 @@ impl PinnedDrop for Context {
 impl Context {
     /// A context without mappings.
     pub(super) fn new() -> Result<Pin<KBox<Self>>> {
+        let account = OpenAccount::new()?;
         KBox::pin_init(
             pin_init!(Self {
-                id: NEXT_CONTEXT.fetch_add(1, Relaxed),
+                account,
                 sequence: Atomic::new(0),
                 classics: Atomic::new(false),
                 state <- new_mutex!(State {
@@ -127,8 +133,23 @@ impl Context {
         )
     }
 
+    fn account(&self) -> &Account {
+        self.account.get()
+    }
+
     fn owner(&self) -> Owner {
-        Owner::Context(self.id)
+        Owner::Context(self.account.get().clone())
+    }
+
+    /// What `/proc/PID/fdinfo` shows. Takes no lock.
+    pub(super) fn show(&self, out: &SeqFile) {
+        let account = self.account();
+        let held = account.holdings();
+        seq_print!(out, "qat-iommu-context:\t{}\n", account.id);
+        seq_print!(out, "qat-iommu-space:\t{}\n", account.space());
+        seq_print!(out, "qat-iommu-mappings:\t{}\n", held.mappings);
+        seq_print!(out, "qat-iommu-bytes:\t{}\n", held.bytes);
+        seq_print!(out, "qat-iommu-pinned:\t{}\n", held.pinned);
     }
 
     /// The space that this context's buffers go to, which is kept from now on.
@@ -137,7 +158,10 @@ impl Context {
             return Ok(space.clone());
         }
         let default = host::lock().default_space().ok_or(Refusal::NoPf)?;
-        Ok(self.state.lock().space.get_or_insert(default).clone())
+        let mut state = self.state.lock();
+        let space = state.space.get_or_insert(default).clone();
+        self.account().set_space(space.id);
+        Ok(space)
     }
 
     /// Anyone who opened the node.
@@ -180,7 +204,11 @@ impl Context {
         wanted.space = space.id;
         // Written first: an attach that fails has changed nothing.
         received.write()?;
-        self.state.lock().choose(space).map_err(Refusal::errno)
+        let id = space.id;
+        let mut state = self.state.lock();
+        state.choose(space).map_err(Refusal::errno)?;
+        self.account().set_space(id);
+        Ok(())
     }
 
     /// Whoever may map physical memory; see `policy`.
@@ -189,22 +217,28 @@ impl Context {
         let map = &mut received.value;
         let access = access(map.flags, 0)?;
         self.classics.store(true, Relaxed);
-        map.mapped = classic::map(self.owner(), map.phys, map.iova, map.length, access)
+        map.mapped = classic::map(&self.owner(), map.phys, map.iova, map.length, access)
             .map_err(Refusal::errno)?;
         let (iova, mapped) = (map.iova, map.mapped);
         received.write().inspect_err(|_| {
             // The caller does not learn of the mapping, so it must not be there. The range is this
             // context's own; another thread can at most have unmapped it already.
-            let _ = classic::unmap(self.owner(), iova, mapped);
+            let _ = classic::unmap(&self.owner(), iova, mapped, Why::Failed);
         })
     }
 
-    /// Whoever holds the context that made the mapping.
+    /// Whoever holds the context that made the mapping; one that a kernel client left takes more.
     pub(super) fn unmap(&self, arg: usize) -> Result {
         let received = Received::<qat_iommu_unmap>::read(arg)?;
         let unmap = &received.value;
-        if unmap.flags != 0 {
+        if unmap.flags & !QAT_IOMMU_UNMAP_FORCE != 0 {
             return Err(Refusal::UnknownFlag.errno());
+        }
+        if unmap.flags & QAT_IOMMU_UNMAP_FORCE != 0 {
+            policy::check_rawio().map_err(Refusal::errno)?;
+            // Whichever client it was; should it live and unmap its range, that fails.
+            return classic::unmap(&Owner::Kernel(0), unmap.iova, unmap.length, Why::Force)
+                .map_err(Refusal::errno);
         }
         if let Ok(span) = user::range(unmap.iova, unmap.length) {
             match self.unmap_buffer(span) {
@@ -212,7 +246,7 @@ impl Context {
                 result => return result.map_err(Refusal::errno),
             }
         }
-        classic::unmap(self.owner(), unmap.iova, unmap.length).map_err(Refusal::errno)
+        classic::unmap(&self.owner(), unmap.iova, unmap.length, Why::Unmap).map_err(Refusal::errno)
     }
 
     /// Anyone who opened the node; a fixed IOVA, and a space that is not translated, need more.
@@ -261,7 +295,7 @@ impl Context {
 
     fn pin(&self, wanted: &Wanted, access: Access) -> Result<(Slot, BufferKey), Refusal> {
         let sequence = self.sequence.fetch_add(1, Relaxed);
-        let slot = user::pin(wanted, self.owner(), sequence, access)?;
+        let slot = user::pin(wanted, self.account.get(), sequence, access)?;
         Ok((slot, (wanted.buffer.va(), Reverse(sequence))))
     }
 
@@ -269,7 +303,7 @@ impl Context {
     fn unmap_buffer(&self, span: Span<Iova>) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         let space = state.space.clone().ok_or(Refusal::NoPf)?;
-        let slot = space.unmap_user(span, self.owner())?;
+        let slot = space.unmap_user(span, self.account(), Why::Unmap)?;
         let record = state.forget(slot.value());
         drop(state);
         // The pages are unpinned without a lock.
@@ -300,7 +334,7 @@ impl Context {
         let (key, span) = state
             .newest(wanted.buffer.va(), length)
             .ok_or(Refusal::Range(RangeError::NotFound))?;
-        let slot = match space.unmap_user(span, self.owner()) {
+        let slot = match space.unmap_user(span, self.account(), Why::Unmap) {
             // It went with its PF, of which this is the first news.
             Err(Refusal::Range(RangeError::NotFound)) => {
                 let record = state.buffers.remove_node(&key);
@@ -327,12 +361,12 @@ impl Context {
         }
         let space = self.space().map_err(Refusal::errno)?;
         let found = space
-            .query(Iova::new(query.iova), self.owner())
+            .query(Iova::new(query.iova), self.account())
             .ok_or(ENOENT)?;
         query.iova = found.span.first().raw();
         query.length = found.span.length().map_or(0, Length::get);
         query.backing = found.backing;
-        query.kind = if found.user {
+        query.kind = if found.kind == Kind::User {
             QAT_IOMMU_QUERY_USER
         } else {
             QAT_IOMMU_QUERY_PHYS
@@ -470,7 +504,7 @@ impl Context {
             .space
             .clone()
             .ok_or((0, Refusal::Range(RangeError::NotFound)))?;
-        let gone = space.unmap_users(&spans, self.owner())?;
+        let gone = space.unmap_users(&spans, self.account())?;
         for node in gone.iter() {
             drop(state.forget(node.value()));
         }
@@ -532,7 +566,7 @@ impl State {
             return None;
         };
         self.buffers
-            .remove_node(&(user.buffer.va(), Reverse(user.sequence)))
+            .remove_node(&(user.pins.buffer().va(), Reverse(user.sequence)))
     }
 }
 

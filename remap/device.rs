@@ -17,6 +17,7 @@ use kernel::{
         MiscDeviceRegistration, //
     },
     prelude::*,
+    seq_file::SeqFile,
     types::Opaque, //
 };
 
@@ -56,6 +57,10 @@ impl MiscDevice for Context {
             _ => return Err(ENOTTY),
         }
         Ok(0)
+    }
+
+    fn show_fdinfo(me: Pin<&Self>, out: &SeqFile, _file: &File) {
+        me.show(out);
     }
 }
 

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The classic calls as other kernel modules see them. Their documentation is in
-//! `include/qat_iommu/icp_sal_iommu.h`, their `EXPORT_SYMBOL_GPL` in `remap/exports.c`.
+//! The classic calls as `remap/exports.c` exports them to other kernel modules. Their documentation
+//! is in `include/qat_iommu/icp_sal_iommu.h`. `caller` is the address that they are called from.
 //!
 //! Process context, may sleep, no lock of the caller's is needed.
 
 use super::{
-    classic::{
-        self,
-        Owner, //
-    },
-    domain::Access, //
+    classic,
+    domain::Access,
+    history::Why,
+    owner::Owner, //
 };
 
 const CPA_STATUS_SUCCESS: i32 = 0;
@@ -18,7 +17,7 @@ const CPA_STATUS_FAIL: i32 = -1;
 
 /// Rounds a size up to what a mapping covers; 0 for 0 and on overflow.
 #[no_mangle]
-extern "C" fn icp_sal_iommu_get_remap_size(size: usize) -> usize {
+extern "C" fn qat_iommu_kernel_remap_size(size: usize) -> usize {
     u64::try_from(size)
         .ok()
         .and_then(|size| usize::try_from(classic::remap_size(size)).ok())
@@ -27,20 +26,22 @@ extern "C" fn icp_sal_iommu_get_remap_size(size: usize) -> usize {
 
 /// Maps a physical range for the PFs of this host.
 #[no_mangle]
-extern "C" fn icp_sal_iommu_map(phaddr: u64, iova: u64, size: usize) -> i32 {
+extern "C" fn qat_iommu_kernel_map(phaddr: u64, iova: u64, size: usize, caller: usize) -> i32 {
     let Some(access) = Access::new(true, true) else {
         return CPA_STATUS_FAIL;
     };
-    match u64::try_from(size).map(|size| classic::map(Owner::Kernel, phaddr, iova, size, access)) {
+    let owner = Owner::Kernel(caller);
+    match u64::try_from(size).map(|size| classic::map(&owner, phaddr, iova, size, access)) {
         Ok(Ok(_)) => CPA_STATUS_SUCCESS,
         _ => CPA_STATUS_FAIL,
     }
 }
 
-/// Undoes [`icp_sal_iommu_map`].
+/// Undoes [`qat_iommu_kernel_map`].
 #[no_mangle]
-extern "C" fn icp_sal_iommu_unmap(iova: u64, size: usize) -> i32 {
-    match u64::try_from(size).map(|size| classic::unmap(Owner::Kernel, iova, size)) {
+extern "C" fn qat_iommu_kernel_unmap(iova: u64, size: usize, caller: usize) -> i32 {
+    let owner = Owner::Kernel(caller);
+    match u64::try_from(size).map(|size| classic::unmap(&owner, iova, size, Why::Unmap)) {
         Ok(Ok(())) => CPA_STATUS_SUCCESS,
         _ => CPA_STATUS_FAIL,
     }

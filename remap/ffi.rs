@@ -10,8 +10,12 @@ use crate::iova::addr::{
 use kernel::{
     bindings,
     error::to_result,
-    prelude::*, //
+    prelude::*,
+    seq_file::SeqFile, //
 };
+
+/// How many bytes the name of a process has.
+pub(crate) const COMM: usize = bindings::TASK_COMM_LEN as usize;
 
 /// `struct qat_iommu_params`.
 #[repr(C)]
@@ -40,6 +44,11 @@ extern "C" {
     fn qat_iommu_page_put(pfn: u64);
     fn qat_iommu_module_get();
     fn qat_iommu_module_put();
+    fn qat_iommu_now() -> u64;
+    fn qat_iommu_caller(comm: *mut u8) -> c_int;
+    fn qat_iommu_debugfs_create();
+    fn qat_iommu_debugfs_remove();
+    fn qat_iommu_write_symbol(out: *mut bindings::seq_file, address: usize);
     fn qat_iommu_log_refusal(
         call: *const c_char,
         phys: u64,
@@ -163,6 +172,47 @@ impl Drop for ModuleHold {
         // SAFETY: Gives back the hold that `take` took. The last ones to drop a hold are callers
         // that run with another one: a client through its symbols, a context through its file.
         unsafe { qat_iommu_module_put() };
+    }
+}
+
+/// The time, by the clock that stamps the kernel log, in nanoseconds.
+pub(crate) fn now() -> u64 {
+    // SAFETY: Reads a clock.
+    unsafe { qat_iommu_now() }
+}
+
+/// Number and name of the calling process.
+pub(crate) fn caller() -> (i32, [u8; COMM]) {
+    let mut comm = [0; COMM];
+    // SAFETY: The function writes as many bytes as there are.
+    let pid = unsafe { qat_iommu_caller(comm.as_mut_ptr()) };
+    (pid, comm)
+}
+
+/// Writes the function and the module that `address` is in.
+pub(crate) fn write_symbol(out: &SeqFile, address: usize) {
+    // CAST: `SeqFile` is a transparent wrapper of `struct seq_file`.
+    let out: *mut bindings::seq_file = core::ptr::from_ref(out).cast_mut().cast();
+    // SAFETY: The file is valid and, by the type, used by this thread only.
+    unsafe { qat_iommu_write_symbol(out, address) };
+}
+
+/// The files in debugfs.
+pub(crate) struct Listings(());
+
+impl Listings {
+    /// Makes them. What they list must be ready.
+    pub(crate) fn create() -> Self {
+        // SAFETY: Called at most once: the module's init is the only caller.
+        unsafe { qat_iommu_debugfs_create() };
+        Self(())
+    }
+}
+
+impl Drop for Listings {
+    fn drop(&mut self) {
+        // SAFETY: They were created. No reader is left when this returns.
+        unsafe { qat_iommu_debugfs_remove() };
     }
 }
 

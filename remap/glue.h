@@ -13,6 +13,7 @@ struct iommu_iotlb_gather;
 struct mm_struct;
 struct page;
 struct pci_dev;
+struct seq_file;
 
 /* params.c */
 struct qat_iommu_params {
@@ -43,8 +44,27 @@ bool qat_iommu_page_get(u64 pfn);
 void qat_iommu_page_put(u64 pfn);
 void qat_iommu_module_get(void);
 void qat_iommu_module_put(void);
+u64 qat_iommu_now(void);
+int qat_iommu_caller(char *comm);
 void qat_iommu_log_refusal(const char *call, u64 phys, u64 iova, u64 size,
 			   int err, const char *why, int why_length);
+
+/* debugfs.c */
+void qat_iommu_debugfs_create(void);
+void qat_iommu_debugfs_remove(void);
+void qat_iommu_write_symbol(struct seq_file *m, unsigned long address);
+
+/* trace.c */
+void qat_iommu_trace_map(u64 space, u64 context, u64 iova, u64 length,
+			 u64 backing, bool user);
+void qat_iommu_trace_unmap(u64 space, u64 context, u64 iova, u64 length,
+			   u64 backing, bool user, const char *why);
+void qat_iommu_trace_pin(u64 context, int pid, u64 va, u64 pages);
+void qat_iommu_trace_unpin(u64 context, int pid, u64 va, u64 pages);
+void qat_iommu_trace_attach(u32 segment, u8 bus, u8 device, u8 function,
+			    u64 space, bool owned);
+void qat_iommu_trace_detach(u32 segment, u8 bus, u8 device, u8 function,
+			    u64 space, bool owned);
 
 /* pf_driver.c */
 int qat_iommu_pf_driver_register(void);
@@ -57,5 +77,33 @@ int qat_iommu_pf_probe(struct pci_dev *pdev);
 void qat_iommu_pf_remove(struct pci_dev *pdev);
 void qat_iommu_pf_bound(struct pci_dev *pdev);
 void qat_iommu_pf_unbinding(struct pci_dev *pdev);
+
+/*
+ * Rust, remap/exports.rs: the classic calls, with the address that they are called
+ * from. Process context.
+ */
+size_t qat_iommu_kernel_remap_size(size_t size);
+s32 qat_iommu_kernel_map(u64 phaddr, u64 iova, size_t size,
+			 unsigned long caller);
+s32 qat_iommu_kernel_unmap(u64 iova, size_t size, unsigned long caller);
+
+/**
+ * struct qat_iommu_place - Where in a listing a reader is
+ * @number: Of a space, a context or an unmap; 0 at the beginning
+ * @iova: In that space
+ */
+struct qat_iommu_place {
+	u64 number;
+	u64 iova;
+};
+
+/*
+ * Rust, remap/watch.rs: each writes the first record at or after the place and
+ * moves it behind that; false if there is none. May sleep.
+ */
+bool qat_iommu_list_spaces(struct seq_file *m, struct qat_iommu_place *place);
+bool qat_iommu_list_contexts(struct seq_file *m, struct qat_iommu_place *place);
+bool qat_iommu_list_mappings(struct seq_file *m, struct qat_iommu_place *place);
+bool qat_iommu_list_history(struct seq_file *m, struct qat_iommu_place *place);
 
 #endif

@@ -19,7 +19,8 @@ use super::{
     space::{
         JoinError,
         Space, //
-    }, //
+    },
+    trace, //
 };
 use crate::iova::addr::PAGE;
 use kernel::{
@@ -179,6 +180,7 @@ pub(crate) fn probe(dev: &pci::Device) -> Result {
         return Err(why.errno());
     }
     host.generation += 1;
+    trace::attach(address, space.id, true);
     if translated {
         pr_info!("{address}: PF owned; it reaches only what is mapped\n");
     } else {
@@ -195,8 +197,14 @@ fn leave(space: &Space, dev: &pci::Device) {
 pub(crate) fn remove(dev: &pci::Device) {
     pf::stop(dev);
     let mut host = lock();
-    if host.spaces.iter().any(|space| space.leave_owned(dev)) {
+    let left = host
+        .spaces
+        .iter()
+        .find(|space| space.leave_owned(dev))
+        .map(|space| space.id);
+    if let Some(space) = left {
         host.generation += 1;
+        trace::detach(PciAddress::of(dev), space, true);
     }
     pr_info!("{}: PF released\n", PciAddress::of(dev));
 }
@@ -237,6 +245,7 @@ impl Host {
             pr_warn!("{address}: the PF lacks live mappings: {why}\n");
         }
         let facts = space.facts();
+        trace::attach(address, id, false);
         self.spaces.push(space, GFP_KERNEL).map_err(Error::from)?;
         if facts.is_some_and(|facts| facts.translated) {
             pr_info!("{address}: PF shared with its own driver: fixed ranges are mapped in that driver's domain, which the DMA API cannot be told of\n");
@@ -263,6 +272,7 @@ pub(crate) fn unbinding(dev: &pci::Device) {
     drop(host);
     if let Ok(space) = ended {
         space.end();
+        trace::detach(PciAddress::of(dev), space.id, false);
     }
     pr_info!("{}: PF leaves with its driver\n", PciAddress::of(dev));
 }

@@ -103,6 +103,7 @@ fn describe(space: &Space, pf: &Pf, translated: bool, fixed: bool) -> qat_iommu_
         (translated, QAT_IOMMU_PF_TRANSLATED),
         (pf.incomplete, QAT_IOMMU_PF_INCOMPLETE),
         (!fixed, QAT_IOMMU_PF_NO_FIXED),
+        (translated && fixed && !space.owned, QAT_IOMMU_PF_UNRESERVED),
     ]
     .into_iter()
     .filter_map(|(holds, flag)| holds.then_some(flag))

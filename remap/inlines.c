@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pci.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
 #include <linux/vmstat.h>
 #include <asm/cpufeature.h>
@@ -139,6 +140,19 @@ void qat_iommu_module_get(void)
 void qat_iommu_module_put(void)
 {
 	module_put(THIS_MODULE);
+}
+
+/* The time, by the clock that stamps the kernel log, in nanoseconds. */
+u64 qat_iommu_now(void)
+{
+	return local_clock();
+}
+
+/* The number of the calling process; its name goes to comm. */
+int qat_iommu_caller(char *comm)
+{
+	strscpy_pad(comm, current->group_leader->comm, TASK_COMM_LEN);
+	return current->tgid;
 }
 
 void qat_iommu_log_refusal(const char *call, u64 phys, u64 iova, u64 size,

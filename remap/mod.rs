@@ -5,7 +5,7 @@
 //! From the outside in: `device`, `exports` and `events` are where user space, kernel clients and
 //! the driver core enter; `classic` is what the calls mean; `host` and `space` hold the state;
 //! `domain`, `group`, `lease`, `pf`, `resv`, `pages` and `ffi` are the only files that call the kernel's C
-//! functions. Lock order everywhere: device lock, `host::HOST`, a space's lock.
+//! functions. `owner`, `history`, `trace` and `watch` are for those who watch a host. Lock order everywhere: device lock, `host::HOST`, a space's lock.
 
 pub(crate) mod classic;
 pub(crate) mod config;
@@ -16,10 +16,12 @@ mod events;
 mod exports;
 pub(crate) mod ffi;
 pub(crate) mod group;
+pub(crate) mod history;
 pub(crate) mod host;
 mod ids;
 mod info;
 mod lease;
+pub(crate) mod owner;
 mod pages;
 pub(crate) mod pf;
 mod pins;
@@ -27,6 +29,8 @@ mod policy;
 pub(crate) mod refusal;
 mod resv;
 pub(crate) mod space;
+mod trace;
 mod uapi;
 mod user;
+mod watch;
 mod wire;

@@ -8,7 +8,11 @@
 //! counter (`pinned_vm`) and not one under the process's mmap lock, which a page fault of its own
 //! can hold for as long as it likes: unbind and close must not wait for that.
 
-use super::ffi;
+use super::{
+    ffi,
+    owner::Account,
+    trace, //
+};
 use crate::iova::{
     addr::{
         Address,
@@ -32,7 +36,10 @@ use kernel::{
     },
     mm::Mm,
     prelude::*,
-    sync::aref::ARef, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
 };
 
 /// A page-aligned buffer of the calling process.
@@ -72,24 +79,30 @@ impl Buffer {
     }
 }
 
-/// Locked memory charged to a process.
+/// Locked memory charged to a process, and counted in a context's account.
 ///
 /// # Invariants
 ///
-/// `pages` are charged to `mm` on behalf of this value.
+/// The pages of `buffer` are charged to `mm` and counted in `account` on behalf of this value.
 struct Charge {
     mm: ARef<Mm>,
-    pages: usize,
+    account: Arc<Account>,
+    buffer: Buffer,
 }
 
 impl Charge {
     /// Charges the calling process; `ENOMEM` beyond its limit.
-    fn new(pages: usize) -> Result<Self> {
+    fn new(buffer: Buffer, account: &Arc<Account>) -> Result<Self> {
         let mm: ARef<Mm> = ARef::from(&**kernel::current!().mm().ok_or(EFAULT)?);
         // SAFETY: The mm is valid.
-        to_result(unsafe { ffi::qat_iommu_charge(mm.as_raw(), pages as u64) })?;
-        // INVARIANT: Charged just now.
-        Ok(Self { mm, pages })
+        to_result(unsafe { ffi::qat_iommu_charge(mm.as_raw(), buffer.pages as u64) })?;
+        account.pinned(buffer.length());
+        // INVARIANT: Charged and counted just now.
+        Ok(Self {
+            mm,
+            account: account.clone(),
+            buffer,
+        })
     }
 }
 
@@ -97,7 +110,8 @@ impl Drop for Charge {
     fn drop(&mut self) {
         // SAFETY: The mm is valid, if only as a husk of an exited process; by the type invariant
         // the pages were charged to it.
-        unsafe { ffi::qat_iommu_uncharge(self.mm.as_raw(), self.pages as u64) };
+        unsafe { ffi::qat_iommu_uncharge(self.mm.as_raw(), self.buffer.pages as u64) };
+        self.account.unpinned(self.buffer.length());
     }
 }
 
@@ -129,7 +143,9 @@ pub(crate) struct Pins {
     more: KVVec<Run>,
     /// The device may have written to the pages.
     written: bool,
-    _charge: Charge,
+    /// All of the buffer is pinned, and who traces pins has heard of it.
+    complete: bool,
+    charge: Charge,
 }
 
 // SAFETY: Pinned pages may be unpinned by any thread.
@@ -144,18 +160,19 @@ const BATCH: usize = 512;
 const FEW: usize = 16;
 
 impl Pins {
-    /// Pins the pages of a buffer of the calling process, for reading or for writing as well, and
-    /// charges them.
+    /// Pins the pages of a buffer of the calling process, for reading or for writing as well,
+    /// charges them, and counts them in the context's account.
     ///
     /// May sleep, and for as long as user space likes: no lock may be held. A signal ends it between
     /// two batches, a fatal one within a page fault. What was pinned by then is unpinned.
-    pub(crate) fn new(buffer: Buffer, write: bool) -> Result<Self> {
+    pub(crate) fn new(buffer: Buffer, write: bool, account: &Arc<Account>) -> Result<Self> {
         // INVARIANT: There are no runs yet.
         let mut pins = Self {
             first: None,
             more: KVVec::new(),
             written: write,
-            _charge: Charge::new(buffer.pages)?,
+            complete: false,
+            charge: Charge::new(buffer, account)?,
         };
         if buffer.pages <= FEW {
             pins.pin(buffer, &mut [core::ptr::null_mut(); FEW])?;
@@ -167,6 +184,8 @@ impl Pins {
             )?;
             pins.pin(buffer, &mut scratch)?;
         }
+        pins.complete = true;
+        trace::pin(account, buffer.va(), buffer.pages);
         Ok(pins)
     }
 
@@ -252,6 +271,16 @@ impl Pins {
         Ok(())
     }
 
+    /// The buffer.
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.charge.buffer
+    }
+
+    /// The account of the context that it was pinned for.
+    pub(crate) fn account(&self) -> &Account {
+        &self.charge.account
+    }
+
     fn all(&self) -> impl Iterator<Item = &Run> {
         Iterator::chain(self.first.iter(), self.more.iter())
     }
@@ -289,6 +318,9 @@ impl Drop for Pins {
                 )
             };
             ffi::pause();
+        }
+        if self.complete {
+            trace::unpin(self.account(), self.buffer().va(), self.buffer().pages);
         }
     }
 }

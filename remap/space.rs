@@ -8,18 +8,21 @@
 //! What if a PF goes away in the middle: it cannot, for it leaves by `leave_owned` or `end` with
 //! the same locks held.
 
+mod listing;
+
+pub(crate) use listing::{
+    Kind,
+    Portrait, //
+};
+
 use super::{
-    classic::{
-        Classic,
-        Owner, //
-    },
+    classic::Classic,
     config::{
         config,
         SharedFixed, //
     },
     domain::{
         everything,
-        Access,
         Backing,
         MapError,
         Poisoned,
@@ -27,7 +30,15 @@ use super::{
     },
     ffi,
     group::Claimed,
+    history::{
+        self,
+        Why, //
+    },
     lease::Lease,
+    owner::{
+        Account,
+        Owner, //
+    },
     pf::{
         self,
         PciAddress,
@@ -36,6 +47,7 @@ use super::{
     },
     refusal::Refusal,
     resv,
+    trace,
     user::{
         Place,
         UserMapping, //
@@ -58,7 +70,8 @@ use crate::iova::{
     error::Error as RangeError,
     layout::{
         Conflict,
-        Layout, //
+        Layout,
+        Refused, //
     },
     pages::PageSizes,
     span::Span,
@@ -67,6 +80,8 @@ use crate::iova::{
         Tree, //
     }, //
 };
+use listing::Amount;
+
 use kernel::{
     fmt,
     new_mutex,
@@ -92,11 +107,11 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    fn owner(&self) -> Option<Owner> {
+    fn is_of(&self, account: &Account) -> bool {
         match self {
-            Entry::Classic(classic) => Some(classic.owner),
-            Entry::User(user) => Some(user.owner),
-            Entry::Poisoned => None,
+            Entry::Classic(classic) => classic.is_of_context(account),
+            Entry::User(user) => user.pins.account().is(account),
+            Entry::Poisoned => false,
         }
     }
 
@@ -129,14 +144,6 @@ impl Entry {
             Entry::Poisoned => {}
         }
     }
-}
-
-/// What a mapping looks like from outside.
-pub(crate) struct Found {
-    pub(crate) span: Span<Iova>,
-    pub(crate) backing: u64,
-    pub(crate) user: bool,
-    pub(crate) access: Access,
 }
 
 /// How many buffers are unmapped before others get the lock of the space.
@@ -236,7 +243,11 @@ pub(crate) struct Facts {
 /// If there is a backing that translates, it maps the ranges of `layout` and none besides that we
 /// made. Without a backing nothing is live, but for ranges that are poisoned.
 struct State {
+    /// The number of the space.
+    id: u64,
     layout: Layout<Entry>,
+    /// How much is live.
+    amount: Amount,
     backing: Option<Backing>,
     pfs: KVec<Pf>,
     /// The space of a VM, which has no PFs that matter.
@@ -265,7 +276,9 @@ impl Space {
                 id,
                 owned,
                 state <- new_mutex!(State {
+                    id: *id,
                     layout: Layout::new(widest),
+                    amount: Amount::default(),
                     backing,
                     pfs: KVec::new(),
                     vm,
@@ -368,7 +381,8 @@ impl Space {
     pub(crate) fn end(&self) {
         let mut guard = self.state.lock();
         let mut gone = core::mem::replace(guard.layout.live_mut(), Tree::new());
-        guard.unmap_all(&mut gone);
+        guard.amount = Amount::default();
+        guard.unmap_all(&mut gone, Why::Unbind);
         guard.backing = None;
         guard.pfs.clear();
         drop(guard);
@@ -458,7 +472,7 @@ impl Space {
         if span.first() < fixed_floor(backing)? {
             return Err(Refusal::SharedFixed);
         }
-        if let Err(refused) = state.layout.insert(slot) {
+        if let Err(refused) = state.record(slot) {
             drop(guard);
             drop(refused.node);
             return Err(refused.error.into());
@@ -513,42 +527,47 @@ impl Space {
                 guard.take_out(*span, &mut gone);
             }
         }
-        guard.unmap_all(&mut gone);
+        guard.unmap_all(&mut gone, Why::Failed);
         Err((index, why, gone))
     }
 
-    /// Unmaps the pinned buffer of `owner` that is exactly `span`. What is returned is to be
+    /// Unmaps the pinned buffer of a context that is exactly `span`. What is returned is to be
     /// dropped without a lock: that unpins it.
-    pub(crate) fn unmap_user(&self, span: Span<Iova>, owner: Owner) -> Result<Slot, Refusal> {
+    pub(crate) fn unmap_user(
+        &self,
+        span: Span<Iova>,
+        account: &Account,
+        why: Why,
+    ) -> Result<Slot, Refusal> {
         let mut guard = self.state.lock();
-        if !guard.has_user(span, owner) {
+        if !guard.has_user(span, account) {
             return Err(RangeError::NotFound.into());
         }
         guard
-            .unmap(span)
+            .unmap(span, why)
             .map_err(|Poisoned| Refusal::Poisoned)?
             .ok_or(RangeError::NotFound.into())
     }
 
-    /// Unmaps several pinned buffers of `owner`, or none, with one flush; on failure the range is
+    /// Unmaps several pinned buffers of a context, or none, with one flush; on failure the range is
     /// named that was refused. What is returned is to be dropped without a lock.
     pub(crate) fn unmap_users(
         &self,
         spans: &[Span<Iova>],
-        owner: Owner,
+        account: &Account,
     ) -> Result<Tree<Entry>, (usize, Refusal)> {
         let mut guard = self.state.lock();
         let mut gone = Tree::new();
         for (index, span) in spans.iter().enumerate() {
             // Taken out one by one, so that a range that is named twice is missing the second time.
-            if !guard.has_user(*span, owner) {
+            if !guard.has_user(*span, account) {
                 guard.put_back(&mut gone);
                 return Err((index, RangeError::NotFound.into()));
             }
             guard.take_out(*span, &mut gone);
         }
         let count = gone.len();
-        guard.unmap_all(&mut gone);
+        guard.unmap_all(&mut gone, Why::Unmap);
         if gone.len() < count {
             drop(guard);
             return Err((spans.len(), Refusal::Poisoned));
@@ -556,36 +575,25 @@ impl Space {
         Ok(gone)
     }
 
-    /// The mapping of `owner` that holds `from`, or the next one above.
-    pub(crate) fn query(&self, from: Iova, owner: Owner) -> Option<Found> {
+    /// The mapping of a context that holds `from`, or the next one above.
+    pub(crate) fn query(&self, from: Iova, account: &Account) -> Option<Portrait> {
         let state = self.state.lock();
         let live = state.layout.live();
         let mut node = live.get(from).or_else(|| live.next(from));
         while let Some(found) = node {
-            let span = found.span();
-            let (backing, user, access) = match found.value() {
-                Entry::Classic(classic) => (classic.phys.raw(), false, classic.access),
-                Entry::User(user) => (user.buffer.va(), true, user.access),
-                Entry::Poisoned => (0, false, Access::READ),
-            };
-            if found.value().owner() == Some(owner) {
-                return Some(Found {
-                    span,
-                    backing,
-                    user,
-                    access,
-                });
+            if found.value().is_of(account) {
+                return Some(Portrait::new(self.id, found.span(), found.value()));
             }
-            node = live.next(span.last());
+            node = live.next(found.span().last());
         }
         None
     }
 
     /// The classic mapping of `owner` that is exactly `span`.
-    pub(crate) fn find(&self, span: Span<Iova>, owner: Owner) -> Option<Arc<Classic>> {
+    pub(crate) fn find(&self, span: Span<Iova>, owner: &Owner) -> Option<Arc<Classic>> {
         let state = self.state.lock();
         match state.entry(span)? {
-            Entry::Classic(classic) if classic.owner == owner => Some(classic.clone()),
+            Entry::Classic(classic) if classic.is_of(owner) => Some(classic.clone()),
             _ => None,
         }
     }
@@ -596,45 +604,50 @@ impl Space {
         &self,
         span: Span<Iova>,
         classic: &Arc<Classic>,
+        why: Why,
     ) -> Result<Option<Slot>, Poisoned> {
         let mut guard = self.state.lock();
         if !guard.has_classic(span, classic) {
             return Ok(None);
         }
-        guard.unmap(span)
+        guard.unmap(span, why)
     }
 
-    /// Unmaps every classic mapping of `owner`. Called with the host locked.
-    pub(crate) fn release_classics(&self, owner: Owner) {
+    /// Unmaps every classic mapping of a context that closes. Called with the host locked.
+    pub(crate) fn release_classics(&self, account: &Account) {
         let mut guard = self.state.lock();
         let mut gone = Tree::new();
         let mut next = guard.layout.live().first().map(Node::span);
         while let Some(span) = next {
             if let Some(Entry::Classic(classic)) = guard.entry(span) {
-                if classic.owner == owner {
+                if classic.is_of_context(account) {
                     guard.take_out(span, &mut gone);
                 }
             }
             next = guard.layout.live().next(span.last()).map(Node::span);
         }
         // A range that is poisoned here was reported and stays recorded.
-        guard.unmap_all(&mut gone);
+        guard.unmap_all(&mut gone, Why::Close);
     }
 
-    /// Unmaps the pinned buffers of `owner` at `spans`, as far as they are still there. Called
-    /// without a lock that anyone else waits for: the pages are unpinned.
-    pub(crate) fn release_users(&self, mut spans: impl Iterator<Item = Span<Iova>>, owner: Owner) {
+    /// Unmaps the pinned buffers at `spans` of a context that closes, as far as they are still
+    /// there. Called without a lock that anyone else waits for: the pages are unpinned.
+    pub(crate) fn release_users(
+        &self,
+        mut spans: impl Iterator<Item = Span<Iova>>,
+        account: &Account,
+    ) {
         loop {
             let mut gone = Tree::new();
             let mut guard = self.state.lock();
             let mut taken = 0;
             for span in spans.by_ref().take(RELEASED_AT_ONCE) {
                 taken += 1;
-                if guard.has_user(span, owner) {
+                if guard.has_user(span, account) {
                     guard.take_out(span, &mut gone);
                 }
             }
-            guard.unmap_all(&mut gone);
+            guard.unmap_all(&mut gone, Why::Close);
             drop(guard);
             drop(gone);
             ffi::pause();
@@ -736,8 +749,23 @@ impl State {
         matches!(self.entry(span), Some(Entry::Classic(held)) if Arc::ptr_eq(held, classic))
     }
 
-    fn has_user(&self, span: Span<Iova>, owner: Owner) -> bool {
-        matches!(self.entry(span), Some(Entry::User(user)) if user.owner == owner)
+    fn has_user(&self, span: Span<Iova>, account: &Account) -> bool {
+        matches!(self.entry(span), Some(Entry::User(user)) if user.pins.account().is(account))
+    }
+
+    /// Records a mapping that is to be made.
+    fn record(&mut self, slot: Slot) -> Result<(), Refused<Entry>> {
+        let amount = Amount::of(&slot);
+        self.layout.insert(slot)?;
+        self.amount += amount;
+        Ok(())
+    }
+
+    /// Forgets the mapping that is exactly `span`.
+    fn strike(&mut self, span: Span<Iova>) -> Option<Slot> {
+        let slot = self.layout.remove_exact(span).ok()?;
+        self.amount -= Amount::of(&slot);
+        Some(slot)
     }
 
     /// Makes what was just recorded at `span` in the domain. On failure nothing is mapped or
@@ -745,17 +773,19 @@ impl State {
     fn program(&mut self, span: Span<Iova>) -> Result<(), (Refusal, Option<Slot>)> {
         let (Some(backing), Some(node)) = (&self.backing, self.layout.live().get_exact(span))
         else {
-            return Err((Refusal::NoPf, self.layout.remove_exact(span).ok()));
+            return Err((Refusal::NoPf, self.strike(span)));
         };
-        node.value().program(backing, span).map_err(|failed| {
-            let slot = if failed.undone {
-                self.layout.remove_exact(span).ok()
-            } else {
+        match node.value().program(backing, span) {
+            Ok(()) => {
+                trace::map(&Portrait::new(self.id, span, node.value()));
+                Ok(())
+            }
+            Err(failed) if failed.undone => Err((failed.err.into(), self.strike(span))),
+            Err(failed) => {
                 self.poison(span);
-                None
-            };
-            (failed.err.into(), slot)
-        })
+                Err((failed.err.into(), None))
+            }
+        }
     }
 
     /// Maps a pinned buffer. A refused one stays in `slot`, unless its range is poisoned.
@@ -784,7 +814,7 @@ impl State {
                     span
                 }
                 Place::Any(required) if backing.is_shared() => {
-                    let length = Length::new(user.buffer.length())?;
+                    let length = Length::new(user.pins.buffer().length())?;
                     let dev = self.pfs.first().ok_or(Refusal::NoPf)?.device();
                     // SAFETY: The space of a shared PF has a backing only while its driver, which
                     // uses the DMA API, is bound.
@@ -799,7 +829,7 @@ impl State {
                     let largest = Alignment::new(LARGEST_PAGE)?;
                     let best = best_alignment(backing.page_sizes()?, user.pins.runs(), largest);
                     self.layout.allocate(Request {
-                        length: Length::new(user.buffer.length())?,
+                        length: Length::new(user.pins.buffer().length())?,
                         wanted: best.max(required),
                         required,
                         floor: ffi::ram_end(),
@@ -809,7 +839,7 @@ impl State {
         };
         node.set_span(span);
         if let Some(node) = slot.take() {
-            if let Err(mut refused) = self.layout.insert(node) {
+            if let Err(mut refused) = self.record(node) {
                 self.end_lease(span.first(), refused.node.value_mut());
                 *slot = Some(refused.node);
                 return Err(refused.error.into());
@@ -840,7 +870,7 @@ impl State {
 
     /// Moves the node of `span` over to `gone`.
     fn take_out(&mut self, span: Span<Iova>, gone: &mut Tree<Entry>) {
-        if let Ok(node) = self.layout.remove_exact(span) {
+        if let Some(node) = self.strike(span) {
             // Spans of one layout do not overlap.
             drop(gone.insert(node));
         }
@@ -849,6 +879,7 @@ impl State {
     /// Undoes [`Self::take_out`].
     fn put_back(&mut self, gone: &mut Tree<Entry>) {
         while let Some(node) = gone.pop_first() {
+            self.amount += Amount::of(&node);
             // It was here before, and nothing has been put in its place.
             drop(self.layout.live_mut().insert(node));
         }
@@ -856,7 +887,7 @@ impl State {
 
     /// Unmaps what was taken out, with one flush. What the IOMMU did not remove is recorded again,
     /// as poisoned.
-    fn unmap_all(&mut self, gone: &mut Tree<Entry>) {
+    fn unmap_all(&mut self, gone: &mut Tree<Entry>, why: Why) {
         if let Some(backing) = &self.backing {
             let live = self.layout.live_mut();
             let mut first_poisoned = None;
@@ -869,9 +900,14 @@ impl State {
                 // After the first failure nothing is certain any more.
                 if let Ok(mut node) = gone.remove(span) {
                     core::mem::replace(node.value_mut(), Entry::Poisoned).leak();
+                    self.amount += Amount::of(&node);
                     drop(live.insert(node));
                 }
             }
+        }
+        let now = history::now();
+        for node in gone.iter() {
+            self.tell_gone(now, why, node.span(), node.value());
         }
         if self.backing.as_ref().is_some_and(Backing::is_shared) {
             let mut next = gone.first().map(Node::span);
@@ -885,16 +921,23 @@ impl State {
         self.forget_backing();
     }
 
-    fn unmap(&mut self, span: Span<Iova>) -> Result<Option<Slot>, Poisoned> {
+    fn tell_gone(&self, now: u64, why: Why, span: Span<Iova>, entry: &Entry) {
+        let mapping = Portrait::new(self.id, span, entry);
+        trace::unmap(&mapping, why);
+        history::record(now, why, mapping);
+    }
+
+    fn unmap(&mut self, span: Span<Iova>, why: Why) -> Result<Option<Slot>, Poisoned> {
         if let Some(backing) = &self.backing {
             if let Err(poisoned) = backing.unmap(span) {
                 self.poison(span);
                 return Err(poisoned);
             }
         }
-        let mut slot = self.layout.remove_exact(span).ok();
+        let mut slot = self.strike(span);
         if let Some(slot) = &mut slot {
             self.end_lease(span.first(), slot.value_mut());
+            self.tell_gone(history::now(), why, span, slot.value());
         }
         self.forget_backing();
         Ok(slot)
@@ -910,8 +953,11 @@ impl State {
 
     /// Takes a range out of use for good.
     fn poison(&mut self, span: Span<Iova>) {
-        if let Some(entry) = self.layout.get_mut(span.first()) {
-            core::mem::replace(entry, Entry::Poisoned).leak();
+        if let Some(mut slot) = self.strike(span) {
+            core::mem::replace(slot.value_mut(), Entry::Poisoned).leak();
+            self.amount += Amount::of(&slot);
+            // It was here before.
+            drop(self.layout.live_mut().insert(slot));
         }
     }
 }

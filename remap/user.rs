@@ -6,9 +6,9 @@
 //! domain under the lock of the space. Whatever fails, dropping the record unpins and uncharges.
 
 use super::{
-    classic::Owner,
     domain::Access,
     lease::Lease,
+    owner::Account,
     pins::{
         Buffer,
         Pins, //
@@ -33,13 +33,14 @@ use crate::iova::{
     span::Span,
     tree::Node, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// A pinned buffer.
 pub(crate) struct UserMapping {
-    pub(crate) owner: Owner,
-    /// Where it was in the process that mapped it, and when among mappings of the same place.
-    pub(crate) buffer: Buffer,
+    /// When it was mapped, among mappings of one context and one place.
     pub(crate) sequence: u64,
     pub(crate) access: Access,
     pub(crate) pins: Pins,
@@ -96,14 +97,12 @@ impl Wanted {
 /// Pins a buffer of the calling process and records it. No lock may be held.
 pub(crate) fn pin(
     wanted: &Wanted,
-    owner: Owner,
+    account: &Arc<Account>,
     sequence: u64,
     access: Access,
 ) -> Result<Slot, Refusal> {
-    let pins = Pins::new(wanted.buffer, access.writes())?;
+    let pins = Pins::new(wanted.buffer, access.writes(), account)?;
     let mapping = UserMapping {
-        owner,
-        buffer: wanted.buffer,
         sequence,
         access,
         pins,

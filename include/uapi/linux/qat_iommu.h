@@ -112,12 +112,17 @@ enum qat_iommu_mode {
  *	not take all of them; the kernel log says which and why.
  * @QAT_IOMMU_PF_NO_FIXED: Ranges at a fixed IOVA cannot be mapped for it
  *	(shared_fixed=off, or a shared PF behind virtio-iommu).
+ * @QAT_IOMMU_PF_UNRESERVED: Ranges at a fixed IOVA are not reserved for it: its
+ *	own driver's DMA goes through the same domain, and the kernel's DMA API,
+ *	which cannot be told of them, may want such an address later. That
+ *	driver's map then fails. (A shared PF that is translated and takes them.)
  */
 enum qat_iommu_pf_flags {
 	QAT_IOMMU_PF_OWNED = 1 << 0,
 	QAT_IOMMU_PF_TRANSLATED = 1 << 1,
 	QAT_IOMMU_PF_INCOMPLETE = 1 << 2,
 	QAT_IOMMU_PF_NO_FIXED = 1 << 3,
+	QAT_IOMMU_PF_UNRESERVED = 1 << 4,
 };
 
 /**
@@ -281,9 +286,20 @@ struct qat_iommu_map_phys {
 #define QAT_IOMMU_MAP_PHYS _IO(QAT_IOMMU_TYPE, QAT_IOMMU_CMD_MAP_PHYS)
 
 /**
+ * enum qat_iommu_unmap_flags - Whose mapping UNMAP removes
+ * @QAT_IOMMU_UNMAP_FORCE: That of a kernel client which has left it behind; not
+ *	one of this context. Needs CAP_SYS_RAWIO (EPERM). Whether the client still
+ *	uses it cannot be told: what it maps and unmaps later is not affected, but
+ *	its own unmap of this mapping fails. ENOENT if there is none.
+ */
+enum qat_iommu_unmap_flags {
+	QAT_IOMMU_UNMAP_FORCE = 1 << 0,
+};
+
+/**
  * struct qat_iommu_unmap - ioctl(QAT_IOMMU_UNMAP)
  * @size: sizeof(struct qat_iommu_unmap)
- * @flags: Must be 0
+ * @flags: Combination of enum qat_iommu_unmap_flags
  * @iova: First IOVA of a mapping of this context
  * @length: Bytes, as given to the map (or the remap size)
  *

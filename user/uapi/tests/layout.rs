@@ -96,6 +96,74 @@ const LAYOUTS: &[Layout] = &[
             ("length", 16, 8),
         ],
     },
+    Layout {
+        name: "qat_iommu_user_buffer",
+        size: 24,
+        fields: &[("va", 0, 8), ("length", 8, 8), ("iova", 16, 8)],
+    },
+    Layout {
+        name: "qat_iommu_map_user",
+        size: 40,
+        fields: &[
+            ("size", 0, 4),
+            ("flags", 4, 4),
+            ("va", 8, 8),
+            ("length", 16, 8),
+            ("alignment", 24, 8),
+            ("iova", 32, 8),
+        ],
+    },
+    Layout {
+        name: "qat_iommu_unmap_user",
+        size: 24,
+        fields: &[
+            ("size", 0, 4),
+            ("flags", 4, 4),
+            ("va", 8, 8),
+            ("length", 16, 8),
+        ],
+    },
+    Layout {
+        name: "qat_iommu_query",
+        size: 40,
+        fields: &[
+            ("size", 0, 4),
+            ("flags", 4, 4),
+            ("iova", 8, 8),
+            ("length", 16, 8),
+            ("backing", 24, 8),
+            ("kind", 32, 4),
+            ("map_flags", 36, 4),
+        ],
+    },
+    Layout {
+        name: "qat_iommu_map_user_batch",
+        size: 32,
+        fields: &[
+            ("size", 0, 4),
+            ("flags", 4, 4),
+            ("buffers", 8, 8),
+            ("alignment", 16, 8),
+            ("count", 24, 4),
+            ("failed", 28, 4),
+        ],
+    },
+    Layout {
+        name: "qat_iommu_unmap_range",
+        size: 16,
+        fields: &[("iova", 0, 8), ("length", 8, 8)],
+    },
+    Layout {
+        name: "qat_iommu_unmap_batch",
+        size: 24,
+        fields: &[
+            ("size", 0, 4),
+            ("flags", 4, 4),
+            ("ranges", 8, 8),
+            ("count", 16, 4),
+            ("failed", 20, 4),
+        ],
+    },
 ];
 
 /// Every constant of the interface and its value.
@@ -106,6 +174,11 @@ const CONSTANTS: &[(&str, u32)] = &[
     ("QAT_IOMMU_ATTACH", 0x7181),
     ("QAT_IOMMU_MAP_PHYS", 0x7182),
     ("QAT_IOMMU_UNMAP", 0x7183),
+    ("QAT_IOMMU_MAP_USER", 0x7184),
+    ("QAT_IOMMU_UNMAP_USER", 0x7185),
+    ("QAT_IOMMU_QUERY", 0x7186),
+    ("QAT_IOMMU_MAP_USER_BATCH", 0x7187),
+    ("QAT_IOMMU_UNMAP_BATCH", 0x7188),
     ("QAT_IOMMU_MODE_NONE", 0),
     ("QAT_IOMMU_MODE_OWNED", 1),
     ("QAT_IOMMU_MODE_SHARED", 2),
@@ -115,9 +188,15 @@ const CONSTANTS: &[(&str, u32)] = &[
     ("QAT_IOMMU_PF_TRANSLATED", 2),
     ("QAT_IOMMU_PF_INCOMPLETE", 4),
     ("QAT_IOMMU_PF_NO_FIXED", 8),
+    ("QAT_IOMMU_PF_UNRESERVED", 16),
     ("QAT_IOMMU_ATTACH_DEFAULT", 1),
     ("QAT_IOMMU_MAP_READ", 1),
     ("QAT_IOMMU_MAP_WRITE", 2),
+    ("QAT_IOMMU_MAP_FIXED", 4),
+    ("QAT_IOMMU_UNMAP_FORCE", 1),
+    ("QAT_IOMMU_QUERY_PHYS", 0),
+    ("QAT_IOMMU_QUERY_USER", 1),
+    ("QAT_IOMMU_BATCH_MAX", 65536),
 ];
 
 fn size_of_field<S, F>(_: fn(&S) -> &F) -> usize {
@@ -198,6 +277,46 @@ fn generated_structures_have_the_layout() {
             flags,
             iova,
             length,
+        })
+        + check_struct!(qat_iommu_user_buffer { va, length, iova })
+        + check_struct!(qat_iommu_map_user {
+            size,
+            flags,
+            va,
+            length,
+            alignment,
+            iova,
+        })
+        + check_struct!(qat_iommu_unmap_user {
+            size,
+            flags,
+            va,
+            length,
+        })
+        + check_struct!(qat_iommu_query {
+            size,
+            flags,
+            iova,
+            length,
+            backing,
+            kind,
+            map_flags,
+        })
+        + check_struct!(qat_iommu_map_user_batch {
+            size,
+            flags,
+            buffers,
+            alignment,
+            count,
+            failed,
+        })
+        + check_struct!(qat_iommu_unmap_range { iova, length })
+        + check_struct!(qat_iommu_unmap_batch {
+            size,
+            flags,
+            ranges,
+            count,
+            failed,
         });
     assert_eq!(checked, LAYOUTS.len());
 }
@@ -223,6 +342,11 @@ fn generated_constants_have_their_values() {
         uapi::QAT_IOMMU_ATTACH,
         uapi::QAT_IOMMU_MAP_PHYS,
         uapi::QAT_IOMMU_UNMAP,
+        uapi::QAT_IOMMU_MAP_USER,
+        uapi::QAT_IOMMU_UNMAP_USER,
+        uapi::QAT_IOMMU_QUERY,
+        uapi::QAT_IOMMU_MAP_USER_BATCH,
+        uapi::QAT_IOMMU_UNMAP_BATCH,
         uapi::QAT_IOMMU_MODE_NONE,
         uapi::QAT_IOMMU_MODE_OWNED,
         uapi::QAT_IOMMU_MODE_SHARED,
@@ -232,9 +356,15 @@ fn generated_constants_have_their_values() {
         uapi::QAT_IOMMU_PF_TRANSLATED,
         uapi::QAT_IOMMU_PF_INCOMPLETE,
         uapi::QAT_IOMMU_PF_NO_FIXED,
+        uapi::QAT_IOMMU_PF_UNRESERVED,
         uapi::QAT_IOMMU_ATTACH_DEFAULT,
         uapi::QAT_IOMMU_MAP_READ,
         uapi::QAT_IOMMU_MAP_WRITE,
+        uapi::QAT_IOMMU_MAP_FIXED,
+        uapi::QAT_IOMMU_UNMAP_FORCE,
+        uapi::QAT_IOMMU_QUERY_PHYS,
+        uapi::QAT_IOMMU_QUERY_USER,
+        uapi::QAT_IOMMU_BATCH_MAX,
     ];
     let written: Vec<u32> = CONSTANTS.iter().map(|(_, value)| *value).collect();
     assert_eq!(generated[..], written[..]);

@@ -70,7 +70,12 @@ fn every_pf_is_listed(host: &Host) -> Result<()> {
             (listed.vendor_id, listed.device_id),
             (vendor, device),
         )?;
-        expect::equal("flags", listed.flags & !uapi::QAT_IOMMU_PF_NO_FIXED, flags)?;
+        let no_fixed = listed.flags & uapi::QAT_IOMMU_PF_NO_FIXED;
+        let unreserved = match flags {
+            uapi::QAT_IOMMU_PF_TRANSLATED if no_fixed == 0 => uapi::QAT_IOMMU_PF_UNRESERVED,
+            _ => 0,
+        };
+        expect::equal("flags", listed.flags & !no_fixed, flags | unreserved)?;
         expect::equal("reserved field", listed.reserved, 0)?;
         expect::equal("space", listed.space, info.fixed.space)?;
     }

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tracepoints of `remap/trace.h`. Each costs a call and a branch that is not taken while nobody
+//! traces. No state; may be called with any lock held.
+
+use super::{
+    history::Why,
+    owner::Account,
+    pf::PciAddress,
+    space::{
+        Kind,
+        Portrait, //
+    }, //
+};
+use crate::iova::addr::Address;
+use kernel::prelude::*;
+
+extern "C" {
+    fn qat_iommu_trace_map(
+        space: u64,
+        context: u64,
+        iova: u64,
+        length: u64,
+        backing: u64,
+        user: bool,
+    );
+    fn qat_iommu_trace_unmap(
+        space: u64,
+        context: u64,
+        iova: u64,
+        length: u64,
+        backing: u64,
+        user: bool,
+        why: *const c_char,
+    );
+    fn qat_iommu_trace_pin(context: u64, pid: c_int, va: u64, pages: u64);
+    fn qat_iommu_trace_unpin(context: u64, pid: c_int, va: u64, pages: u64);
+    fn qat_iommu_trace_attach(
+        segment: u32,
+        bus: u8,
+        device: u8,
+        function: u8,
+        space: u64,
+        owned: bool,
+    );
+    fn qat_iommu_trace_detach(
+        segment: u32,
+        bus: u8,
+        device: u8,
+        function: u8,
+        space: u64,
+        owned: bool,
+    );
+}
+
+fn length(mapping: &Portrait) -> u64 {
+    mapping
+        .span
+        .length()
+        .map_or(u64::MAX, |length| length.get())
+}
+
+/// A mapping was made in a space.
+pub(crate) fn map(mapping: &Portrait) {
+    // SAFETY: Takes numbers.
+    unsafe {
+        qat_iommu_trace_map(
+            mapping.space,
+            mapping.by.context,
+            mapping.span.first().raw(),
+            length(mapping),
+            mapping.backing,
+            mapping.kind == Kind::User,
+        )
+    };
+}
+
+/// A mapping is gone from a space, and flushed.
+pub(crate) fn unmap(mapping: &Portrait, why: Why) {
+    // SAFETY: Takes numbers, and a static string.
+    unsafe {
+        qat_iommu_trace_unmap(
+            mapping.space,
+            mapping.by.context,
+            mapping.span.first().raw(),
+            length(mapping),
+            mapping.backing,
+            mapping.kind == Kind::User,
+            why.name().as_char_ptr(),
+        )
+    };
+}
+
+/// A buffer was pinned.
+pub(crate) fn pin(account: &Account, va: u64, pages: usize) {
+    // SAFETY: Takes numbers.
+    unsafe { qat_iommu_trace_pin(account.id, account.pid, va, pages as u64) };
+}
+
+/// A buffer was unpinned.
+pub(crate) fn unpin(account: &Account, va: u64, pages: usize) {
+    // SAFETY: Takes numbers.
+    unsafe { qat_iommu_trace_unpin(account.id, account.pid, va, pages as u64) };
+}
+
+/// A PF came to a space.
+pub(crate) fn attach(pf: PciAddress, space: u64, owned: bool) {
+    // SAFETY: Takes numbers.
+    unsafe { qat_iommu_trace_attach(pf.segment, pf.bus, pf.device, pf.function, space, owned) };
+}
+
+/// A PF left a space.
+pub(crate) fn detach(pf: PciAddress, space: u64, owned: bool) {
+    // SAFETY: Takes numbers.
+    unsafe { qat_iommu_trace_detach(pf.segment, pf.bus, pf.device, pf.function, space, owned) };
+}
