@@ -49,7 +49,11 @@ fn info_says_so(host: &Host) -> Result<()> {
     let info = Context::open()?.info()?;
     expect::equal("PFs", info.pfs.len(), host.pfs)?;
     for pf in &info.pfs {
-        expect::equal("flags", pf.flags, uapi::QAT_IOMMU_PF_TRANSLATED)?;
+        expect::equal(
+            "flags",
+            pf.flags,
+            uapi::QAT_IOMMU_PF_TRANSLATED | uapi::QAT_IOMMU_PF_UNRESERVED,
+        )?;
     }
     let page_at_zero = info.reserved.iter().any(|range| range.first == 0);
     expect::holds("the page at 0 is reserved", page_at_zero)
