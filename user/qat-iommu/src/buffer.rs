@@ -164,6 +164,7 @@ impl Context {
                 Some((iova, length)) => Action::Unmap {
                     iova: *iova,
                     length: *length,
+                    forced: false,
                 },
                 None => batch_action(ranges.len()),
             };

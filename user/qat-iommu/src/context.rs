@@ -12,6 +12,11 @@ use std::{
     path::Path,
 };
 
+/// The version of the ioctl interface that this crate was made for.
+pub const ABI_VERSION: u32 = uapi::QAT_IOMMU_ABI_VERSION as u32;
+
+const UNMAP_FORCE: u32 = 1 << 0;
+
 /// Where the module's device node is.
 pub const DEVICE: &str = "/dev/qat_iommu";
 
@@ -165,13 +170,35 @@ impl Context {
     /// unaligned address and a length of 0; EOVERFLOW; ENODEV; EIO if the IOMMU did
     /// not remove what it should, in which case the memory must not be used again.
     pub fn unmap(&self, iova: Iova, length: u64) -> Result<(), Error> {
+        self.unmap_with(iova, length, 0)
+    }
+
+    /// Removes exactly one mapping that a kernel client made and left behind, from every
+    /// space that holds it. Once no device uses the memory: the client may still think
+    /// that it is mapped. Needs CAP_SYS_RAWIO.
+    ///
+    /// # Errors
+    ///
+    /// ENOENT if no kernel client has a mapping of exactly this range; EPERM; else as
+    /// [`Context::unmap`].
+    pub fn unmap_forced(&self, iova: Iova, length: u64) -> Result<(), Error> {
+        self.unmap_with(iova, length, UNMAP_FORCE)
+    }
+
+    fn unmap_with(&self, iova: Iova, length: u64, flags: u32) -> Result<(), Error> {
         let argument = uapi::qat_iommu_unmap {
+            flags,
             iova: iova.get(),
             length,
             ..Default::default()
         };
-        sys::unmap(self.as_fd(), argument)
-            .map_err(|errno| Error::new(Action::Unmap { iova, length }, errno))
+        let forced = flags & UNMAP_FORCE != 0;
+        let action = Action::Unmap {
+            iova,
+            length,
+            forced,
+        };
+        sys::unmap(self.as_fd(), argument).map_err(|errno| Error::new(action, errno))
     }
 }
 

@@ -69,6 +69,8 @@ pub enum Action {
         iova: Iova,
         /// Bytes.
         length: u64,
+        /// One that a kernel client left behind.
+        forced: bool,
     },
 }
 
@@ -123,7 +125,7 @@ impl fmt::Display for Action {
             }
             Action::Query => f.write_str("list the mappings"),
             Action::Batch { count } => write!(f, "handle {count} buffers at once"),
-            Action::Unmap { iova, length } => write!(f, "unmap {length} bytes at IOVA {iova}"),
+            Action::Unmap { iova, length, .. } => write!(f, "unmap {length} bytes at IOVA {iova}"),
         }
     }
 }

@@ -38,6 +38,7 @@ fn reason(action: &Action, errno: Errno) -> (Option<&'static str>, String) {
             "a batch has at most {} buffers; split it",
             uapi::QAT_IOMMU_BATCH_MAX
         )),
+        Action::Unmap { forced: true, .. } if errno != Errno::INVAL => forced(errno),
         _ if errno == Errno::INVAL => invalid(action, page_size()),
         _ => None,
     };
@@ -108,11 +109,23 @@ fn map_user(address: usize, length: usize, placement: Placement, errno: Errno) -
     Some(text)
 }
 
+fn forced(errno: Errno) -> Option<String> {
+    Some(match errno {
+        Errno::NOENT => "no kernel client has a mapping of exactly this range; `qat-iommu list` \
+             shows those that were left behind (a program's mappings go when it ends)"
+            .into(),
+        Errno::PERM => {
+            "releasing what a kernel client mapped needs CAP_SYS_RAWIO; run as root".into()
+        }
+        _ => return None,
+    })
+}
+
 /// Which of the arguments is the invalid one.
 fn invalid(action: &Action, page: u64) -> Option<String> {
     let (phys, iova, length) = match *action {
         Action::MapPhys { phys, iova, length } => (phys.get(), iova, length),
-        Action::Unmap { iova, length } => (0, iova, length),
+        Action::Unmap { iova, length, .. } => (0, iova, length),
         _ => return None,
     };
     let hint = "allocate the buffer page aligned (aligned_alloc or mmap; plain malloc is not)";

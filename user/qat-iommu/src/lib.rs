@@ -61,7 +61,7 @@ mod volatile;
 pub use access::Access;
 pub use addr::{Iova, IovaRange, Phys};
 pub use buffer::{Placement, UserBuffer};
-pub use context::{Attach, Context, DEVICE};
+pub use context::{Attach, Context, ABI_VERSION, DEVICE};
 pub use error::{Action, Error};
 pub use info::{Info, Mode, Pf, Space};
 pub use mapping::{Mapping, MappingMut};
