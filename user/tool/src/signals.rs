@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Waiting for the signals that end a program.
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::time::{Duration, Instant};
+
+/// Catches SIGINT, SIGTERM and SIGHUP from now on.
+pub fn catch() -> anyhow::Result<Signals> {
+    Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")
+}
+
+/// Waits, and tells whether one of them came meanwhile.
+pub fn within(signals: &mut Signals, pause: Duration) -> bool {
+    const STEP: Duration = Duration::from_millis(50);
+    let end = Instant::now() + pause;
+    loop {
+        if signals.pending().next().is_some() {
+            return true;
+        }
+        match end.checked_duration_since(Instant::now()) {
+            None => return false,
+            Some(left) => std::thread::sleep(left.min(STEP)),
+        }
+    }
+}
