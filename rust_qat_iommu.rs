@@ -44,9 +44,20 @@ struct QatIommu {
 
 /// Where PFs come from; nothing in a VM.
 struct HostLinks {
+    _shared: SharedSpaces,
     _watch: Option<ffi::PfWatch>,
     _driver: Option<ffi::PfDriver>,
     _spaces: Spaces,
+}
+
+/// Ends the shared spaces while the watch, which goes next, would still tell of drivers that go:
+/// afterwards their domains could.
+struct SharedSpaces;
+
+impl Drop for SharedSpaces {
+    fn drop(&mut self) {
+        host::close();
+    }
 }
 
 /// Ends what is left of the spaces, and of what was kept for those who watch.
@@ -68,6 +79,7 @@ impl HostLinks {
             host::init_vm()?;
             pr_info!("running in a VM: every map succeeds and nothing is done\n");
             return Ok(Self {
+                _shared: SharedSpaces,
                 _watch: None,
                 _driver: None,
                 _spaces: spaces,
@@ -76,6 +88,7 @@ impl HostLinks {
         let driver = ffi::PfDriver::register()?;
         let watch = ffi::PfWatch::start()?;
         Ok(Self {
+            _shared: SharedSpaces,
             _watch: Some(watch),
             _driver: Some(driver),
             _spaces: spaces,

@@ -221,6 +221,11 @@ fn map_on_host(
     if !host.usable() {
         return Err(Refusal::NoPf);
     }
+    // What is mapped for PFs that are away is to hold again when they come back.
+    let mut away = host.spaces().filter(|space| !space.usable());
+    if away.any(|space| space.overlaps(request.iova)) {
+        return Err(RangeError::Overlap.into());
+    }
     let ram = match owner {
         Owner::Kernel(_) => policy::is_ram(request.phys)?,
         Owner::Context(_) => policy::check_range(request.phys)?,
@@ -267,12 +272,16 @@ fn unmap_on_host(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Re
     }
     let span = Span::new(iova, length)?;
     let Some(classic) = host.spaces().find_map(|space| space.find(span, owner)) else {
-        return Err(if host.usable() {
+        let forced = matches!(why, Why::Force);
+        return Err(if host.usable() || forced {
             RangeError::NotFound.into()
         } else {
             Refusal::NoPf
         });
     };
+    if matches!(why, Why::Force) {
+        pr_info!("the mapping {span:?} of a kernel client is removed by force\n");
+    }
     let mut result = Ok(());
     for space in host.spaces() {
         if space.unmap(span, &classic, why).is_err() {

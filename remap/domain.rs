@@ -368,6 +368,11 @@ impl Backing {
         matches!(self, Backing::Shared(_))
     }
 
+    /// Whether both are one domain that the DMA API uses.
+    pub(crate) fn is_same_shared(&self, other: &Backing) -> bool {
+        matches!((self, other), (Backing::Shared(one), Backing::Shared(two)) if one.0 .0 == two.0 .0)
+    }
+
     /// Whether mapping over an address that is in use gives an error.
     pub(crate) fn tells_collision(&self) -> bool {
         self.paging().is_none_or(Paging::tells_collision)

@@ -72,7 +72,11 @@ void qat_iommu_pf_driver_unregister(void);
 int qat_iommu_pf_watch_start(void);
 void qat_iommu_pf_watch_stop(void);
 
-/* Rust, remap/events.rs; all of them are called with the device lock held. */
+/*
+ * Rust, remap/events.rs; all of them are called with the device lock held, but for
+ * qat_iommu_pf_added(), which is told of every new device before it has a driver.
+ */
+void qat_iommu_pf_added(struct pci_dev *pdev);
 int qat_iommu_pf_probe(struct pci_dev *pdev);
 void qat_iommu_pf_remove(struct pci_dev *pdev);
 void qat_iommu_pf_bound(struct pci_dev *pdev);

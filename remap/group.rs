@@ -158,6 +158,13 @@ pub(crate) struct Attached {
     domain: Arc<PrivateDomain>,
 }
 
+impl Attached {
+    /// Whether `dev` is in the group.
+    pub(crate) fn has(&self, dev: &pci::Device) -> bool {
+        Group::of(dev).is_some_and(|group| group.0 == self.claimed.group.0)
+    }
+}
+
 impl Drop for Attached {
     fn drop(&mut self) {
         // SAFETY: Attached by the type invariant. The group goes back to being blocked; dropping

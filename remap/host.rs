@@ -7,24 +7,35 @@
 //! classic call, so that no PF comes or goes between the first space and the last.
 
 use super::{
+    classic::Classic,
     config::config,
+    domain::Backing,
     group::{
         ClaimError,
         Claimed, //
     },
+    history::Why,
     pf::{
         self,
         PciAddress, //
     },
+    refusal::Refusal,
     space::{
         JoinError,
         Space, //
     },
     trace, //
 };
-use crate::iova::addr::PAGE;
+use crate::iova::{
+    addr::{
+        Iova,
+        PAGE, //
+    },
+    span::Span, //
+};
 use kernel::{
     pci,
+    pr_warn_once,
     prelude::*,
     sync::{
         global_lock,
@@ -38,6 +49,7 @@ global_lock! {
         spaces: KVec::new(),
         generation: 0,
         last_id: 0,
+        closed: false,
     };
 }
 
@@ -51,6 +63,8 @@ pub(crate) struct Host {
     /// Grows with every PF that comes or goes.
     pub(crate) generation: u64,
     last_id: u64,
+    /// The module goes: no PF comes any more.
+    closed: bool,
 }
 
 /// Prepares the lock. For the module's init, before anything else.
@@ -127,16 +141,50 @@ impl Host {
         Ok(owned)
     }
 
-    /// Makes the classic mappings of all other spaces in `space`.
-    fn adopt(&self, space: &Space) -> Result<(), JoinError> {
+    /// Makes the classic mappings of all other spaces in `space`, as many as can be; the answer is
+    /// why the first of the others cannot.
+    fn adopt(&self, space: &Space) -> Result<Adopted, (Adopted, JoinError)> {
+        let mut adopted = Adopted(KVVec::new());
+        let mut failed = None;
         for other in self.spaces.iter().filter(|other| other.id != space.id) {
-            for (span, classic) in other.classics()?.iter() {
-                space
-                    .adopt(*span, classic)
-                    .map_err(|why| JoinError::Mapping(*span, why))?;
+            let classics = match other.classics() {
+                Ok(classics) => classics,
+                Err(err) => return Err((adopted, err.into())),
+            };
+            for (span, classic) in classics {
+                let result = adopted
+                    .0
+                    .reserve(1, GFP_KERNEL)
+                    .map_err(Refusal::from)
+                    .and_then(|()| space.adopt(span, &classic));
+                match result {
+                    Ok(true) => {
+                        // There is room for it.
+                        let _ = adopted.0.push_within_capacity((span, classic));
+                    }
+                    Ok(false) => {}
+                    Err(why) => {
+                        failed.get_or_insert(JoinError::Mapping(span, why));
+                    }
+                }
             }
         }
-        Ok(())
+        match failed {
+            None => Ok(adopted),
+            Some(why) => Err((adopted, why)),
+        }
+    }
+}
+
+/// What a space took over from others when a PF came.
+struct Adopted(KVVec<(Span<Iova>, Arc<Classic>)>);
+
+impl Adopted {
+    fn undo(self, space: &Space) {
+        for (span, classic) in &self.0 {
+            // A range that is poisoned was reported and stays recorded.
+            let _ = space.unmap(*span, classic, Why::Failed);
+        }
     }
 }
 
@@ -167,14 +215,21 @@ pub(crate) fn probe(dev: &pci::Device) -> Result {
 
     let mut host = lock();
     let space = host.owned()?;
-    let result = space
-        .join_owned(dev, claimed, dma_bits)
-        .and_then(|()| host.adopt(&space).inspect_err(|_| leave(&space, dev)))
-        .and_then(|()| {
-            pf::start(dev)
-                .inspect_err(|_| leave(&space, dev))
-                .map_err(JoinError::from)
-        });
+    let result = space.join_owned(dev, claimed, dma_bits).and_then(|()| {
+        let adopted = host.adopt(&space);
+        let result = match &adopted {
+            Ok(_) => pf::start(dev).map_err(JoinError::from),
+            Err(_) => Ok(()),
+        };
+        match (adopted, result) {
+            (Ok(_), Ok(())) => Ok(()),
+            (Ok(adopted), Err(why)) | (Err((adopted, why)), _) => {
+                space.leave(dev);
+                adopted.undo(&space);
+                Err(why)
+            }
+        }
+    });
     if let Err(why) = result {
         pr_err!("{address}: refused: {why}\n");
         return Err(why.errno());
@@ -189,10 +244,6 @@ pub(crate) fn probe(dev: &pci::Device) -> Result {
     Ok(())
 }
 
-fn leave(space: &Space, dev: &pci::Device) {
-    space.leave_owned(dev);
-}
-
 /// An owned PF goes: end its DMA, then detach it. Called with the device lock held.
 pub(crate) fn remove(dev: &pci::Device) {
     pf::stop(dev);
@@ -200,7 +251,7 @@ pub(crate) fn remove(dev: &pci::Device) {
     let left = host
         .spaces
         .iter()
-        .find(|space| space.leave_owned(dev))
+        .find(|space| space.leave(dev))
         .map(|space| space.id);
     if let Some(space) = left {
         host.generation += 1;
@@ -221,7 +272,7 @@ pub(crate) fn bound(dev: &pci::Device) {
     };
     let mut host = lock();
     // The watch may report a PF twice when it begins.
-    if host.spaces.iter().any(|space| space.has(dev)) {
+    if host.closed || host.spaces.iter().any(|space| space.has(dev)) {
         return;
     }
     let address = PciAddress::of(dev);
@@ -235,20 +286,30 @@ pub(crate) fn bound(dev: &pci::Device) {
 impl Host {
     fn add_shared(&mut self, dev: &pci::Device, dma_bits: u32) -> Result<(), JoinError> {
         let address = PciAddress::of(dev);
-        self.spaces.reserve(1, GFP_KERNEL).map_err(Error::from)?;
-        let id = self.next_id();
         // SAFETY: The device lock is held and the driver bound, by the contract of `bound`; its
-        // unbind comes to `unbinding` first, which ends the space.
-        let space = unsafe { Space::for_shared(id, dev, dma_bits) }?;
-        if let Err(why) = self.adopt(&space) {
-            space.set_incomplete();
-            pr_warn!("{address}: the PF lacks live mappings: {why}\n");
-        }
-        let facts = space.facts();
+        // unbind comes to `unbinding` first, which drops the backing.
+        let backing = unsafe { Backing::of_bound(dev) };
+        let translated = backing.translates();
+        let present = self.spaces.iter().find(|space| space.is_behind(&backing));
+        let id = if let Some(space) = present {
+            // PFs of one IOMMU group have one domain.
+            space.join_shared(dev, dma_bits)?;
+            space.id
+        } else {
+            self.spaces.reserve(1, GFP_KERNEL).map_err(Error::from)?;
+            let id = self.next_id();
+            let space = Space::for_shared(id, dev, backing, dma_bits)?;
+            if let Err((_, why)) = self.adopt(&space) {
+                space.set_incomplete();
+                pr_warn!("{address}: the PF lacks live mappings: {why}\n");
+            }
+            self.spaces.push(space, GFP_KERNEL).map_err(Error::from)?;
+            id
+        };
         trace::attach(address, id, false);
-        self.spaces.push(space, GFP_KERNEL).map_err(Error::from)?;
-        if facts.is_some_and(|facts| facts.translated) {
-            pr_info!("{address}: PF shared with its own driver: fixed ranges are mapped in that driver's domain, which the DMA API cannot be told of\n");
+        if translated {
+            pr_info!("{address}: PF shared with its own driver\n");
+            pr_warn_once!("fixed ranges of shared PFs are mapped in their drivers' domains, and the kernel's DMA API cannot be told of them: it may want such an address later\n");
         } else {
             pr_info!("{address}: PF shared with its own driver and not translated: it reaches all of memory\n");
         }
@@ -256,9 +317,10 @@ impl Host {
     }
 }
 
-/// The driver of a device is about to be unbound: a shared PF's space ends. Called with the device
-/// lock held.
+/// The driver of a device is about to be unbound: a shared PF leaves its space, which ends with the
+/// last. Called with the device lock held.
 pub(crate) fn unbinding(dev: &pci::Device) {
+    let address = PciAddress::of(dev);
     let mut host = lock();
     let Some(index) = host
         .spaces
@@ -267,14 +329,44 @@ pub(crate) fn unbinding(dev: &pci::Device) {
     else {
         return;
     };
-    let ended = host.spaces.remove(index);
     host.generation += 1;
-    drop(host);
-    if let Ok(space) = ended {
+    let others = host
+        .spaces
+        .get(index)
+        .filter(|space| space.leave_others(dev))
+        .map(|space| space.id);
+    if let Some(space) = others {
+        trace::detach(address, space, false);
+    } else if let Ok(space) = host.spaces.remove(index) {
+        drop(host);
         space.end();
-        trace::detach(PciAddress::of(dev), space.id, false);
+        trace::detach(address, space.id, false);
     }
-    pr_info!("{}: PF leaves with its driver\n", PciAddress::of(dev));
+    pr_info!("{address}: PF leaves with its driver\n");
+}
+
+/// A device appeared. If it is in the IOMMU group of an owned PF, the IOMMU core has attached it to
+/// the domain of that as well, and all that can be done is to say so.
+pub(crate) fn added(dev: &pci::Device) {
+    let host = lock();
+    for pf in host.spaces.iter().filter_map(|space| space.grown_by(dev)) {
+        pr_warn!(
+            "{}: is in the IOMMU group of the owned PF {pf} and reaches what is mapped for it; once unbound, the PF cannot be bound again while both are there\n",
+            PciAddress::of(dev)
+        );
+    }
+}
+
+/// Ends the shared spaces, and takes no PF any more. For the module's exit, while the watch still
+/// runs: a driver that is unbound at the same time waits for this. No context or client is left, so
+/// no page is unpinned under the lock.
+pub(crate) fn close() {
+    let mut host = lock();
+    host.closed = true;
+    for space in host.spaces.iter().filter(|space| !space.owned) {
+        space.end();
+    }
+    host.spaces.retain(|space| space.owned);
 }
 
 /// Ends all spaces. For the module's exit, when no PF, context or client is left.

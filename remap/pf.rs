@@ -111,7 +111,7 @@ pub(crate) struct Pf {
     /// It could not take all of the live mappings when it joined.
     pub(crate) incomplete: bool,
     /// Its attachment, for an owned PF that is translated. Goes with the PF.
-    _attached: Option<Attached>,
+    attached: Option<Attached>,
 }
 
 impl Pf {
@@ -122,13 +122,20 @@ impl Pf {
             address: PciAddress::of(dev),
             rules,
             incomplete: false,
-            _attached: attached,
+            attached,
         }
     }
 
     /// Whether this is `dev`.
     pub(crate) fn is(&self, dev: &pci::Device) -> bool {
         core::ptr::eq(pci_ptr(&self.dev), pci_ptr(dev))
+    }
+
+    /// Whether `dev` is in the IOMMU group that it, an owned PF, is attached with.
+    pub(crate) fn is_grouped(&self, dev: &pci::Device) -> bool {
+        self.attached
+            .as_ref()
+            .is_some_and(|attached| attached.has(dev))
     }
 
     /// The device itself.

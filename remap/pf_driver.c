@@ -9,8 +9,8 @@
  * A reset through sysfs needs no hook: the PCI core saves and restores what was
  * set up here, and the domain stays attached meanwhile.
  *
- * Everything that is decided is decided in remap/events.rs, always with the
- * device lock held.
+ * Everything that is decided is decided in remap/host.rs, by way of
+ * remap/events.rs.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -91,7 +91,9 @@ static int bus_event(struct notifier_block *nb, unsigned long event, void *data)
 {
 	struct pci_dev *pdev = to_pci_dev(data);
 
-	if (event == BUS_NOTIFY_BOUND_DRIVER && uses_dma_api(pdev))
+	if (event == BUS_NOTIFY_ADD_DEVICE)
+		qat_iommu_pf_added(pdev);
+	else if (event == BUS_NOTIFY_BOUND_DRIVER && uses_dma_api(pdev))
 		qat_iommu_pf_bound(pdev);
 	else if (event == BUS_NOTIFY_UNBIND_DRIVER && uses_dma_api(pdev))
 		qat_iommu_pf_unbinding(pdev);

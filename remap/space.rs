@@ -5,8 +5,8 @@
 //! Lock order: device lock, then `host::HOST`, then `Space::state`, then the IOMMU drivers' own.
 //! Nothing that can wait for user space is done under the last three.
 //!
-//! What if a PF goes away in the middle: it cannot, for it leaves by `leave_owned` or `end` with
-//! the same locks held.
+//! What if a PF goes away in the middle: it cannot, for it leaves by `leave` or `end` with the same
+//! locks held.
 
 mod listing;
 
@@ -298,32 +298,40 @@ impl Space {
         Self::new(id, false, true, Some(Backing::Untranslated))
     }
 
-    /// The space of a PF that its own driver holds.
-    ///
-    /// # Safety
-    ///
-    /// The device lock is held and that driver is bound. `end` is called before it is unbound.
-    pub(super) unsafe fn for_shared(
+    /// The space of a PF that its own driver holds, with what stands behind it.
+    pub(crate) fn for_shared(
         id: u64,
         dev: &pci::Device,
+        backing: Backing,
         dma_bits: u32,
     ) -> Result<Arc<Self>, JoinError> {
-        // SAFETY: By the contract of this function: `end` drops the backing.
-        let backing = unsafe { Backing::of_bound(dev) };
-        let rules = rules(dev, &backing, dma_bits)?;
         let space = Self::new(id, false, false, Some(backing))?;
-        {
-            let mut state = space.state.lock();
-            state
-                .layout
-                .restrict(rules.aperture, &rules.reserved)
-                .map_err(JoinError::Conflict)?;
-            state
-                .pfs
-                .push(Pf::new(dev, rules, None), GFP_KERNEL)
-                .map_err(Error::from)?;
-        }
+        space.join_shared(dev, dma_bits)?;
         Ok(space)
+    }
+
+    /// Takes in a PF whose own driver's DMA goes through the domain of this space. Called by the
+    /// watch, with the device lock held.
+    pub(crate) fn join_shared(&self, dev: &pci::Device, dma_bits: u32) -> Result<(), JoinError> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.pfs.reserve(1, GFP_KERNEL).map_err(Error::from)?;
+        let rules = state.take_rules(dev, dma_bits)?;
+        state
+            .pfs
+            .push(Pf::new(dev, rules, None), GFP_KERNEL)
+            .map_err(Error::from)?;
+        Ok(())
+    }
+
+    /// Whether this is the space of the shared domain `backing`.
+    pub(crate) fn is_behind(&self, backing: &Backing) -> bool {
+        let state = self.state.lock();
+        !self.owned
+            && state
+                .backing
+                .as_ref()
+                .is_some_and(|own| own.is_same_shared(backing))
     }
 
     /// Takes an owned PF in: attaches it and takes on its rules. Called by probe.
@@ -362,9 +370,17 @@ impl Space {
         result
     }
 
-    /// Lets an owned PF go: detached from the domain when this returns. The mappings stay. Called
-    /// by remove, after the function was stopped; `false` if the PF is not here.
-    pub(crate) fn leave_owned(&self, dev: &pci::Device) -> bool {
+    /// Lets a shared PF go if it is not the last one; else nothing is done, and `false` returned.
+    /// The mappings stay, for the others. Called with the device lock held.
+    pub(crate) fn leave_others(&self, dev: &pci::Device) -> bool {
+        let more = self.state.lock().pfs.len() > 1;
+        // Nobody else lets one go meanwhile: the host is locked.
+        more && self.leave(dev)
+    }
+
+    /// Lets a PF go: an owned one is detached from the domain when this returns. The mappings stay.
+    /// Called by remove, after the function was stopped; `false` if the PF is not here.
+    pub(crate) fn leave(&self, dev: &pci::Device) -> bool {
         let mut guard = self.state.lock();
         let Some(index) = guard.pfs.iter().position(|pf| pf.is(dev)) else {
             return false;
@@ -408,6 +424,21 @@ impl Space {
     /// Whether `dev` is one of its PFs.
     pub(crate) fn has(&self, dev: &pci::Device) -> bool {
         self.state.lock().pfs.iter().any(|pf| pf.is(dev))
+    }
+
+    /// The owned PF of it whose IOMMU group `dev` is in as well.
+    pub(crate) fn grown_by(&self, dev: &pci::Device) -> Option<PciAddress> {
+        let state = self.state.lock();
+        let pf = state
+            .pfs
+            .iter()
+            .find(|pf| !pf.is(dev) && pf.is_grouped(dev))?;
+        Some(pf.address)
+    }
+
+    /// Whether something is mapped in `span`.
+    pub(crate) fn overlaps(&self, span: Span<Iova>) -> bool {
+        self.state.lock().layout.live().overlapping(span).is_some()
     }
 
     /// Whether a PF of it has this address.
@@ -862,8 +893,8 @@ impl State {
             return;
         };
         if let (Some(lease), Some(pf)) = (user.lease.take(), self.pfs.first()) {
-            // SAFETY: The one PF of a shared space lent the range at this address; its driver is
-            // bound for as long as it is listed here.
+            // SAFETY: A PF of this shared space lent the range at this address, and those of one
+            // domain have one allocator; its driver is bound for as long as it is listed here.
             unsafe { lease.end(pf.device(), first) };
         }
     }
