@@ -7,7 +7,7 @@
 //! From the inside out: a `node` is a buffer's part of one page, a `slot` says what is
 //! known of one page (or 2 MiB, or 1 GiB), the `radix` tree finds the slot of an address,
 //! `records` know each buffer as a whole, and [`Buffers`] is both under one lock.
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod buffers;

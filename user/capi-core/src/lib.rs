@@ -4,6 +4,7 @@
 //! to C: each API family has a crate of its own above this one, so that it is an
 //! archive member of its own in `libqat_iommu.a`, and a program that defines one of
 //! its names itself can still link the others.
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod border;

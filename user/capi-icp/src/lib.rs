@@ -2,6 +2,7 @@
 //! The three classic calls, as C sees them. Their documentation is
 //! `include/qat_iommu/icp_sal_iommu.h`. Nothing in the library calls them: a program
 //! may put its own in their place.
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod classic;

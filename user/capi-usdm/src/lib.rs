@@ -2,6 +2,7 @@
 //! The USDM-compatible calls, as C sees them. Their documentation is
 //! `include/qat_iommu/qat_iommu.h`. Nothing in the library calls them: a program may put
 //! its own in their place.
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod backend;

@@ -178,3 +178,92 @@ fn every_function_has_a_man_page() {
     }
     assert!(functions >= 14, "{functions}");
 }
+
+/// What a document quotes from the code: the lines of a block, or the first cells of a table,
+/// after the comment line `<!-- from the code -->`.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for part in text.split("<!-- from the code -->\n").skip(1) {
+        match part.strip_prefix("```\n") {
+            Some(block) => found.extend(block.lines().take_while(|line| *line != "```")),
+            None => found.extend(
+                part.lines()
+                    .take_while(|line| line.starts_with('|'))
+                    .filter_map(|line| line.split('`').nth(1)),
+            ),
+        }
+    }
+    found
+}
+
+/// The words of a message that stand in the code as they are: without what differs from case
+/// to case.
+fn fixed_words(line: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for word in line.split(' ') {
+        let errno = word.starts_with('(') && word.ends_with(')');
+        if errno || word.contains("...") || word.contains(|c: char| c.is_ascii_digit() || c == '/')
+        {
+            parts.push(String::new());
+            continue;
+        }
+        let part = parts.last_mut().expect("there is one");
+        if !part.is_empty() {
+            part.push(' ');
+        }
+        part.push_str(word);
+        if word.ends_with(':') {
+            parts.push(String::new());
+        }
+    }
+    parts.retain(|part| part.len() >= 12);
+    parts
+}
+
+/// All Rust and C source below a folder, each string in one line.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            if path.file_name() != Some("target".as_ref()) {
+                sources(&path, into);
+            }
+        } else if path
+            .extension()
+            .is_some_and(|end| end == "rs" || end == "c")
+        {
+            let text = fs::read_to_string(&path).expect("it can be read");
+            for (number, piece) in text.split("\\\n").enumerate() {
+                into.push_str(if number == 0 {
+                    piece
+                } else {
+                    piece.trim_start()
+                });
+            }
+        }
+    }
+}
+
+/// The messages by which people look for help are those that they see.
+#[test]
+fn quoted_messages_are_in_the_code() {
+    let mut code = String::new();
+    for folder in ["remap", "iova", "user"] {
+        sources(&project().join(folder), &mut code);
+    }
+    let mut messages = 0;
+    for path in files(&project().join("docs"), &[".md"]) {
+        let text = fs::read_to_string(&path).expect("it can be read");
+        for line in quoted(&text) {
+            for words in fixed_words(line) {
+                assert!(
+                    code.contains(&words),
+                    "{}: no message says \"{words}\"",
+                    path.display()
+                );
+                messages += 1;
+            }
+        }
+    }
+    assert!(messages >= 15, "{messages}");
+}

@@ -41,7 +41,7 @@
 //! All addresses and lengths are in bytes; ranges are inclusive. All calls may be
 //! made from any thread. Every mapping in a space can be reached by whoever
 //! programs a PF of that space, whichever context made it.
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod access;

@@ -2,7 +2,11 @@
 //! The example programs and kernel modules that are there to be copied, run as they are.
 
 use anyhow::{ensure, Context as _, Result};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{chown, PermissionsExt as _};
+use std::process::Command;
 
+use crate::abi::NODE;
 use crate::dma::{Access, Bench};
 use crate::host::{logged, Host};
 use crate::ktap::{list_tests, Test};
@@ -17,6 +21,7 @@ pub fn tests() -> Vec<Test<Host>> {
         rust_zero_copy,
         c_kernel_client,
         rust_kernel_client,
+        rootless_container,
     ]
 }
 
@@ -67,6 +72,67 @@ fn kernel_client(host: &Host, name: &'static str, text: &[u8]) -> Result<()> {
     ensure!(
         access == Access::Refused,
         "the PF still reads at {iova:#x}: {access:?}"
+    );
+    Ok(())
+}
+
+/// The device node for a group, until this goes.
+struct ForGroup;
+
+impl ForGroup {
+    fn new(group: u32) -> Result<Self> {
+        chown(NODE, None, Some(group))?;
+        fs::set_permissions(NODE, Permissions::from_mode(0o660))?;
+        Ok(Self)
+    }
+}
+
+impl Drop for ForGroup {
+    fn drop(&mut self) {
+        // A later test finds the node as it was, or says that it does not.
+        let _ = chown(NODE, None, Some(0));
+        let _ = fs::set_permissions(NODE, Permissions::from_mode(0o600));
+    }
+}
+
+/// What podman does for the example under examples/container, with the tools that are here: a
+/// user in the node's group, a user namespace, nothing but the node in /dev, a memory lock limit.
+fn rootless_container(host: &Host) -> Result<()> {
+    const GROUP: u32 = 990;
+    let _node = ForGroup::new(GROUP)?;
+    let inside = format!(
+        "mount -t tmpfs dev /mnt; touch /mnt/qat_iommu; mount --bind {NODE} /mnt/qat_iommu; \
+         mount --rbind /mnt /dev; [ \"$(ls /dev)\" = qat_iommu ]; cd {}; \
+         ./qat-iommu map --user 768K -- /usr/bin/true; \
+         if ./qat-iommu map --user 2M -- /usr/bin/true 2>/dev/said; then echo no limit; \
+         elif ! grep -q ENOMEM /dev/said; then cat /dev/said; else echo ok; fi",
+        host.tree.join("build/bin").display()
+    );
+    let group = GROUP.to_string();
+    let setup = ["--reuid=1000", "--regid=1000", "--groups", &group];
+    let rights = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+    let space = [
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--net",
+        "--ipc",
+    ];
+    let output = Command::new("prlimit")
+        .args(["--memlock=1048576:1048576", "setpriv"])
+        .args(setup)
+        .args(rights)
+        .arg("unshare")
+        .args(space)
+        .args(["sh", "-ec", &inside])
+        .output()?;
+    ensure!(
+        output.stdout.ends_with(b"ok\n"),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
 }
