@@ -10,6 +10,7 @@ VM_VFS=0
 VM_DEVICE=pf
 VM_PF_STATE=owned
 VM_TOPOLOGY=ports
+VM_HOTPLUG=false
 VM_PF_RECORD=
 VM_KERNEL=stock
 VM_MEM=1G
@@ -56,6 +57,7 @@ vm_options() {
 			shift
 			;;
 		--guest) VM_GUEST=true ;;
+		--hotplug) VM_HOTPLUG=true ;;
 		--bridge | --functions) VM_TOPOLOGY=${1#--} ;;
 		--icount) VM_ICOUNT=true ;;
 		--panic-on-warn) VM_PANIC_ON_WARN=true ;;
@@ -79,6 +81,9 @@ vm_options() {
 	fi
 	if [[ $VM_VFS -gt 0 && ($VM_DEVICE != pf || $VM_TOPOLOGY != ports) ]]; then
 		die "--vfs: only the emulated PF has VFs, and only behind a port of its own" 2
+	fi
+	if $VM_HOTPLUG && [[ $VM_TOPOLOGY != ports ]]; then
+		die "--hotplug: with --$VM_TOPOLOGY the PFs have no slots of their own" 2
 	fi
 	if [[ $VM_TOPOLOGY == functions && $VM_PFS -gt 8 ]]; then
 		die "--functions: a device has 8 functions, so --pfs is 8 at most" 2

@@ -11,7 +11,9 @@ start_pfs() {
 	[[ -x $program ]] || harness_failed "there is no $program: run make user"
 	# First-stage translation: QEMU tells of some mappings, and not when they go.
 	[[ $VM_IOMMU != intel-fs ]] || options+=(--messages)
-	options+=(--vfs "$VM_VFS")
+	options+=(--vfs "$VM_VFS" --stay)
+	# QEMU aborts when a vfio-user device that has MSI-X is unplugged: it frees a part of it twice.
+	! $VM_HOTPLUG || options+=(--no-msix)
 	for ((n = 0; n < VM_PFS; n++)); do
 		"$program" --socket "$TMP/pf$n.sock" --record "$TMP/pf$n.json" --name "pf$n" --id 8086:4940 "${options[@]}" \
 			>"$TMP/pf$n.log" 2>&1 </dev/null &
@@ -43,11 +45,9 @@ signal_pfs() {
 # end_pfs: QEMU is gone; the PFs write their records and end.
 end_pfs() {
 	local pid
+	signal_pfs TERM
 	for pid in "${PF_PIDS[@]}"; do
-		if ! within 3 gone "$pid"; then
-			kill -TERM "$pid" 2>/dev/null
-			within 3 gone "$pid" || kill -KILL "$pid" 2>/dev/null
-		fi
+		within 10 gone "$pid" || kill -KILL "$pid" 2>/dev/null
 		wait "$pid" 2>/dev/null || true
 	done
 	PF_PIDS=()

@@ -2,12 +2,14 @@
 # shellcheck shell=bash
 # QEMU's command line for what the options of scripts/vm ask for, in the array QEMU.
 
-# vm_machine: CPU, memory and what decides how time passes.
+# vm_machine: CPU, memory and what decides how time passes. Slots are the kernel's pciehp's to
+# serve, as on a server: without ACPI's hot-plug, which QEMU would prefer.
 vm_machine() {
 	local cpu=qemu64,+pdpe1gb,+rdrand
 	$VM_GUEST || cpu+=,-hypervisor
 	QEMU+=(-accel tcg -machine q35,kernel-irqchip=off,memory-backend=m,usb=off,vmport=off,hpet=off
 		-cpu "$cpu" -m "$VM_MEM" -object "memory-backend-memfd,id=m,size=$VM_MEM,share=on"
+		-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
 		-smp "$VM_SMP" -nodefaults -no-user-config -display none -no-reboot)
 	if $VM_ICOUNT; then
 		QEMU+=(-icount shift=0,sleep=off -rtc clock=vm,base=2025-01-01 -seed 1)
@@ -50,7 +52,7 @@ vm_share() {
 		-device "virtio-9p-pci,fsdev=fs-$1,mount_tag=$1")
 }
 
-# vm_ports DIR LOG: the command's output, the control port, and the kernel log.
+# vm_ports DIR LOG: the command's output, the control and hot-plug ports, QMP, and the kernel log.
 vm_ports() {
 	local dir=$1
 	QEMU+=(-chardev "file,id=log,path=$2,append=on" -serial chardev:log)
@@ -59,6 +61,8 @@ vm_ports() {
 	fi
 	QEMU+=(-device virtio-serial-pci
 		-chardev "pipe,id=ctl,path=$dir/ctl" -device virtserialport,chardev=ctl,name=ctl
+		-chardev "pipe,id=plug,path=$dir/plug" -device virtserialport,chardev=plug,name=plug
+		-chardev "pipe,id=qmp,path=$dir/qmp" -object monitor-qmp,id=monitor,chardev=qmp
 		-chardev "file,id=out,path=$dir/out" -device virtserialport,chardev=out,name=out
 		-chardev "file,id=err,path=$dir/err" -device virtserialport,chardev=err,name=err)
 }
@@ -73,58 +77,54 @@ hex() {
 # vm_pfs DIR: each PF behind a root port of its own; or all of them as functions of one device, or
 # behind one conventional bridge, where an IOMMU does not tell them apart.
 vm_pfs() {
-	local n
+	local n id ports=$VM_PFS
 	[[ $VM_PFS -gt 0 ]] || return 0
-	case $VM_TOPOLOGY in
-	ports)
-		for ((n = 0; n < VM_PFS; n++)); do
-			vm_port "$n" ''
-			vm_pf "$1" "$n" "rp$n" 0.0 "$([[ $VM_VFS -eq 0 ]] || echo multifunction)"
-			vm_vfs "$1" "$n"
-		done
-		;;
-	functions)
-		vm_port 0 ,hotplug=off
-		for ((n = 0; n < VM_PFS; n++)); do
-			vm_pf "$1" "$n" rp0 "0.$n" multifunction
-		done
-		;;
-	bridge)
-		vm_port 0 ,hotplug=off
+	[[ $VM_TOPOLOGY == ports ]] || ports=1
+	for ((n = 0; n < ports; n++)); do
+		vm_port "$n"
+	done
+	if [[ $VM_TOPOLOGY == bridge ]]; then
 		QEMU+=(-device pcie-pci-bridge,id=bridge,bus=rp0)
-		for ((n = 0; n < VM_PFS; n++)); do
-			vm_pf "$1" "$n" bridge "$(hex $((n + 1)))" ''
-		done
-		;;
-	esac
-}
-
-# vm_port N MORE
-vm_port() {
-	QEMU+=(-device "pcie-root-port,id=rp$1,addr=$(hex $((PORT_SLOT + $1))),chassis=$(($1 + 1)),slot=$(($1 + 1))$2")
-}
-
-# vm_pf DIR N BUS ADDR MULTIFUNCTION
-vm_pf() {
-	if [[ $VM_DEVICE == edu ]]; then
-		QEMU+=(-device "edu,id=pf$2,bus=$3,addr=$4${5:+,multifunction=on},dma_mask=0xffffffffffffffff")
-	else
-		QEMU+=(-device "$(vfio_user "pf$2" "$3" "$4" "$1/pf$2.sock" "$5")")
 	fi
-}
-
-# vm_vfs DIR N: the VFs of PF N, which answer when the guest turns them on.
-vm_vfs() {
-	local vf
-	for ((vf = 0; vf < VM_VFS; vf++)); do
-		QEMU+=(-device "$(vfio_user "pf$2.vf$vf" "rp$2" "0.$((vf + 1))" "$1/pf$2.sock.vf$vf" '')")
+	for ((n = 0; n < VM_PFS; n++)); do
+		for id in $(plug_ids "$n"); do
+			QEMU+=(-device "{$(vm_function "$1" "$id")}")
+		done
 	done
 }
 
-# vfio_user ID BUS ADDR SOCKET MULTIFUNCTION: prints the device, as JSON.
-vfio_user() {
-	printf '{"driver":"vfio-user-pci","id":"%s","bus":"%s","addr":"%s",%s"socket":{"type":"unix","path":"%s"}}' \
-		"$1" "$2" "$3" "${5:+\"multifunction\":true,}" "$4"
+# vm_port N: the root port of PF N.
+vm_port() {
+	local at port
+	at=$(hex $((PORT_SLOT + $1)))
+	port=pcie-root-port,id=rp$1,addr=$at,chassis=$(($1 + 1)),slot=$(($1 + 1))
+	$VM_HOTPLUG || port+=,hotplug=off
+	QEMU+=(-device "$port")
+}
+
+# vm_function DIR ID: prints the device pfN or pfN.vfM for QEMU, as JSON without its braces.
+vm_function() {
+	local pf vf='' bus at socket
+	pf=${2#pf}
+	if [[ $pf == *.vf* ]]; then
+		vf=${pf#*.vf}
+		pf=${pf%.vf*}
+	fi
+	socket=$1/pf$pf.sock${vf:+.vf$vf}
+	case $VM_TOPOLOGY in
+	ports) bus=rp$pf at=0.$((${vf:--1} + 1)) ;;
+	functions) bus=rp0 at=0.$pf ;;
+	bridge) bus=bridge at=$(hex $((pf + 1))) ;;
+	esac
+	printf '"id":"%s","bus":"%s","addr":"%s",' "$2" "$bus" "$at"
+	if [[ $VM_TOPOLOGY == functions || ($VM_VFS -gt 0 && -z $vf) ]]; then
+		printf '"multifunction":true,'
+	fi
+	if [[ $VM_DEVICE == edu ]]; then
+		printf '"driver":"edu","dma_mask":18446744073709551615'
+	else
+		printf '"driver":"vfio-user-pci","socket":{"type":"unix","path":"%s"}' "$socket"
+	fi
 }
 
 # vm_kernel IMAGE INITRD

@@ -4,7 +4,7 @@
 # PFs and QEMU, follows the machine to its end and passes on the command's exit status.
 
 # shellcheck source=/dev/null
-for part in common root vm-options initramfs vm-qemu vm-job vm-pfs vm-report; do . "$(dirname "$0")/$part.sh"; done
+for part in common root vm-options initramfs vm-qemu vm-job vm-pfs vm-plug vm-report; do . "$(dirname "$0")/$part.sh"; done
 
 vm_options "$@"
 KERNEL=/kernel/$VM_KERNEL
@@ -16,6 +16,7 @@ RELAYS=()
 
 clean_up() {
 	trap - EXIT INT TERM HUP
+	stop_plug
 	stop_qemu
 	end_pfs
 	[[ ${#RELAYS[@]} -eq 0 ]] || kill "${RELAYS[@]}" 2>/dev/null || true
@@ -49,7 +50,7 @@ gone() {
 
 start_qemu() {
 	local token=$1
-	mkfifo "$TMP/ctl.in" "$TMP/ctl.out" "$TMP/out" "$TMP/err"
+	mkfifo "$TMP"/{ctl,plug,qmp}.{in,out} "$TMP/out" "$TMP/err"
 	perl "$LIB_DIR/relay.pl" "$token" <"$TMP/out" &
 	RELAYS+=($!)
 	perl "$LIB_DIR/relay.pl" "$token" <"$TMP/err" >&2 &
@@ -67,6 +68,7 @@ start_qemu() {
 		"${QEMU[@]}" </dev/null >"$TMP/qemu.log" 2>&1 &
 	fi
 	QEMU_PID=$!
+	start_plug "$TMP"
 }
 
 # follow: talks with guest/session until QEMU has ended; sets STATUS if the command ended.

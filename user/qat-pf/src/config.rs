@@ -120,12 +120,15 @@ pub enum Effect {
 }
 
 impl ConfigSpace {
-    /// The QAT PF: an endpoint with two 64-bit BARs, PM, PCI Express with FLR, MSI-X, AER, and SR-IOV for `vfs` VFs.
-    pub fn physical(id: PciId, vfs: u16) -> Self {
+    /// The QAT PF: an endpoint with two 64-bit BARs, PM, PCI Express with FLR, MSI-X, AER, and SR-IOV for `vfs`
+    /// VFs. Without `msix` it has no interrupts, and one BAR.
+    pub fn physical(id: PciId, vfs: u16, msix: bool) -> Self {
         let mut build = Builder::new();
         build.header(id, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_PARITY);
         build.bar64(0, BAR0_SIZE);
-        build.bar64(2, BAR2_SIZE);
+        if msix {
+            build.bar64(2, BAR2_SIZE);
+        }
         // Version 3, no PME; PowerState can be written and D3hot to D0 keeps the registers (No_Soft_Reset).
         build.capability(
             CAP_PM,
@@ -133,7 +136,9 @@ impl ConfigSpace {
             &[0, 0, 0x03, 0, 0, 0],
         );
         let pcie = build.pcie();
-        build.msix();
+        if msix {
+            build.msix();
+        }
         build.aer();
         let sriov = (vfs > 0).then(|| build.sriov(vfs, id.vf()));
         build.finish(pcie, Kind::Physical { sriov })
@@ -376,7 +381,7 @@ mod tests {
     use super::*;
 
     fn pf() -> ConfigSpace {
-        ConfigSpace::physical("8086:4940".parse().expect("an id"), 3)
+        ConfigSpace::physical("8086:4940".parse().expect("an id"), 3, true)
     }
 
     fn u16_at(config: &ConfigSpace, at: usize) -> u16 {
@@ -497,10 +502,20 @@ mod tests {
 
     #[test]
     fn without_vfs_there_is_no_sriov() {
-        let mut config = ConfigSpace::physical("8086:4940".parse().expect("an id"), 0);
+        let mut config = ConfigSpace::physical("8086:4940".parse().expect("an id"), 0, true);
         assert_eq!(u32_at(&config, FIRST_EXTENDED), 0x0002_0001);
         config.settle();
         assert_eq!(u32_at(&config, FIRST_EXTENDED), 0x0002_0001);
+    }
+
+    #[test]
+    fn without_msix_there_is_one_bar_and_no_interrupt() {
+        let id = "8086:4940".parse().expect("an id");
+        let mut config = ConfigSpace::physical(id, 0, false);
+        let pcie = capability(&config, CAP_PCIE);
+        assert_eq!(config.bytes[pcie + 1], 0, "last");
+        config.write(0x18, &[0xff; 8]).expect("inside");
+        assert_eq!((u32_at(&config, 0x18), u32_at(&config, 0x1c)), (0, 0));
     }
 
     #[test]

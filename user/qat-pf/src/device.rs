@@ -52,9 +52,10 @@ pub enum Way {
 /// Which function it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The PF, with so many VFs.
+    /// The PF, with so many VFs, and with or without interrupts.
     Physical {
         vfs: u16,
+        msix: bool,
     },
     Virtual,
 }
@@ -62,7 +63,7 @@ pub enum Kind {
 impl Kind {
     fn config(self, id: PciId) -> ConfigSpace {
         match self {
-            Kind::Physical { vfs } => ConfigSpace::physical(id, vfs),
+            Kind::Physical { vfs, msix } => ConfigSpace::physical(id, vfs, msix),
             Kind::Virtual => ConfigSpace::virtual_function(id),
         }
     }
@@ -351,7 +352,7 @@ impl Device {
         match (region, self.kind) {
             (CONFIG, _) => u64::try_from(config::SIZE).ok(),
             (BAR0, Kind::Physical { .. }) => Some(config::BAR0_SIZE),
-            (BAR2, Kind::Physical { .. }) => Some(config::BAR2_SIZE),
+            (BAR2, Kind::Physical { msix: true, .. }) => Some(config::BAR2_SIZE),
             _ => (region < REGIONS).then_some(0),
         }
     }
@@ -369,7 +370,7 @@ impl Device {
     fn irq_info(&self, fields: &mut Fields) -> Result<Vec<u8>, Errno> {
         let (_argsz, _flags, index) = (u32_of(fields)?, u32_of(fields)?, u32_of(fields)?);
         let mut count = irq::count(index).ok_or(Errno::INVAL)?;
-        if self.kind == Kind::Virtual && index == irq::MSIX {
+        if index == irq::MSIX && !matches!(self.kind, Kind::Physical { msix: true, .. }) {
             count = 0;
         }
         Ok(words(&[16, IRQ_EVENTFD | IRQ_NORESIZE, index, count]))

@@ -35,6 +35,9 @@ struct Arguments {
     /// Stay when QEMU disconnects, which it does to unplug a device, until a signal comes
     #[arg(long)]
     stay: bool,
+    /// No MSI-X, with which QEMU 11.1 does not survive that the device is unplugged
+    #[arg(long)]
+    no_msix: bool,
     /// Vendor and device number of the PF
     #[arg(long, value_name = "VVVV:DDDD", default_value = "8086:4940")]
     id: config::PciId,
@@ -93,7 +96,10 @@ fn functions(arguments: &Arguments) -> anyhow::Result<Vec<(server::Endpoint, dev
             ),
         ));
     }
-    let kind = device::Kind::Physical { vfs: arguments.vfs };
+    let kind = device::Kind::Physical {
+        vfs: arguments.vfs,
+        msix: !arguments.no_msix,
+    };
     let pf = device::Device::new(arguments.name.clone(), arguments.id, kind, way);
     functions.insert(0, (server::Endpoint::bind(&arguments.socket)?, pf));
     Ok(functions)
