@@ -97,6 +97,11 @@ impl<T> Layout<T> {
         })
     }
 
+    /// Whether a mapping could be recorded at `span`.
+    pub(crate) fn is_free(&self, span: Span<Iova>) -> bool {
+        self.check_rules(span).is_ok() && self.live.overlapping(span).is_none()
+    }
+
     /// Forgets the mapping that is exactly `span`; [`Error::NotFound`], and no change, if there is
     /// none.
     pub(crate) fn remove_exact(&mut self, span: Span<Iova>) -> Result<Box<Node<T>>, Error> {

@@ -149,6 +149,9 @@ impl Entry {
 /// How many buffers are unmapped before others get the lock of the space.
 const RELEASED_AT_ONCE: usize = 1024;
 
+/// How many ranges of the DMA API's are tried that fixed mappings may lie in.
+const BORROWED_AT_ONCE: usize = 16;
+
 /// The largest page size that is worth an alignment.
 const LARGEST_PAGE: u64 = 1 << 30;
 
@@ -846,11 +849,7 @@ impl State {
                 }
                 Place::Any(required) if backing.is_shared() => {
                     let length = Length::new(user.pins.buffer().length())?;
-                    let dev = self.pfs.first().ok_or(Refusal::NoPf)?.device();
-                    // SAFETY: The space of a shared PF has a backing only while its driver, which
-                    // uses the DMA API, is bound.
-                    let lease = unsafe { Lease::new(dev, length, required.get()) };
-                    let (lease, span) = lease.ok_or(NoSpace)?;
+                    let (lease, span) = self.borrow_range(length, required)?;
                     if let Entry::User(user) = node.value_mut() {
                         user.lease = Some(lease);
                     }
@@ -884,6 +883,35 @@ impl State {
             why
         })?;
         Ok(span)
+    }
+
+    /// Borrows a range of a shared space from the DMA API. That knows nothing of fixed mappings, so
+    /// ranges that lie on one are kept until there is a better one.
+    fn borrow_range(
+        &self,
+        length: Length,
+        align: Alignment,
+    ) -> Result<(Lease, Span<Iova>), Refusal> {
+        let dev = self.pfs.first().ok_or(Refusal::NoPf)?.device();
+        let mut unfit = [const { None }; BORROWED_AT_ONCE];
+        let mut found = None;
+        for unfit in &mut unfit {
+            // SAFETY: The space of a shared PF has a backing only while its driver, which uses the
+            // DMA API, is bound.
+            let borrowed = unsafe { Lease::new(dev, length, align.get()) };
+            match borrowed {
+                Some((_, span)) if !self.layout.is_free(span) => *unfit = borrowed,
+                _ => {
+                    found = borrowed;
+                    break;
+                }
+            }
+        }
+        for (lease, span) in unfit.into_iter().flatten() {
+            // SAFETY: Borrowed from this PF just now, and nothing was mapped there with it.
+            unsafe { lease.end(dev, span.first()) };
+        }
+        found.ok_or(NoSpace.into())
     }
 
     /// Gives a range back to the DMA API, from which nothing is mapped any more. To be called
