@@ -116,7 +116,7 @@ fn file(text: &str) -> Option<PathBuf> {
     path.starts_with('/').then(|| path.into())
 }
 
-/// `123: binding file A [0] to B [0]: normal symbol `name' [VERSION]`
+/// ``123: binding file A [0] to B [0]: normal symbol `name' [VERSION]``
 fn binding(line: &str) -> Option<Binding> {
     let (_, rest) = line.split_once("binding file ")?;
     let (files, rest) = rest.split_once(": normal symbol `")?;
