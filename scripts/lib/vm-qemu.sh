@@ -17,6 +17,13 @@ vm_machine() {
 	fi
 }
 
+# vm_clock: with --icount the guest's own measurement is exact.
+vm_clock() {
+	local khz
+	$VM_ICOUNT || khz=$(tsc_khz)
+	[[ -z ${khz:-} ]] || KERNEL_ARGS+=("tsc_early_khz=$khz")
+}
+
 # vm_iommu: before every other device, so that QEMU puts them behind it.
 vm_iommu() {
 	# The emulated PF has to be told of every entry, new ones too, which a real IOMMU never asks for:

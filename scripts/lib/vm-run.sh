@@ -4,7 +4,7 @@
 # PFs and QEMU, follows the machine to its end and passes on the command's exit status.
 
 # shellcheck source=/dev/null
-for part in common root vm-options initramfs vm-qemu vm-job vm-pfs vm-plug vm-report; do . "$(dirname "$0")/$part.sh"; done
+for part in common root vm-options initramfs vm-clock vm-qemu vm-job vm-pfs vm-plug vm-report; do . "$(dirname "$0")/$part.sh"; done
 
 vm_options "$@"
 KERNEL=/kernel/$VM_KERNEL
@@ -57,6 +57,7 @@ start_qemu() {
 	RELAYS+=($!)
 	exec {CTL}<>"$TMP/ctl.out" {CTL_IN}<>"$TMP/ctl.in"
 	vm_machine
+	vm_clock
 	vm_iommu
 	vm_shares "$(root_dir)" "$KERNEL/modules/lib/modules/$REL"
 	vm_ports "$TMP" "/proc/self/fd/$LOG_FD"
