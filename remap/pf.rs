@@ -165,6 +165,8 @@ pub(crate) fn start(dev: &pci::Device) -> Result {
 pub(crate) fn stop(dev: &pci::Device) {
     let raw = pci_ptr(dev);
     // VFs go first, while the PF that their drivers may have to talk to still works.
+    // (A kernel with lockdep may warn: the PCI core asserts its rescan lock here, which it holds
+    // itself when a device is removed, and does not when a driver is unbound.)
     // SAFETY: Called by remove: the device is there and ours, under the device lock. Without VFs
     // the function does nothing.
     unsafe { bindings::pci_disable_sriov(raw) };

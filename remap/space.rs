@@ -396,7 +396,7 @@ impl Space {
     }
 
     /// Ends the space of a shared PF: when this returns its domain holds nothing of ours. Called
-    /// without the host's lock: pages are unpinned.
+    /// without the host's lock, for pages are unpinned, unless no context is left.
     pub(crate) fn end(&self) {
         let mut guard = self.state.lock();
         let mut gone = core::mem::replace(guard.layout.live_mut(), Tree::new());
