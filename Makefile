@@ -12,7 +12,7 @@ includedir ?= $(PREFIX)/include
 bindir ?= $(PREFIX)/bin
 VERSION := 0.1.0
 
-.PHONY: help module stock user run test peer lint clean install vm-deps vm-deps-no-module setup
+.PHONY: help module stock user run test test-debug peer lint clean install vm-deps vm-deps-no-module setup
 
 ##@ For the machine at hand
 
@@ -34,6 +34,10 @@ test: ## every suite on the stock kernel (SUITE=name for one)
 	@scripts/setup
 	@scripts/test $(SUITE)
 
+test-debug: ## chosen suites on the debug kernel: KASAN, lockdep, kmemleak (SUITE=name for one)
+	@scripts/setup --debug
+	@scripts/test --debug $(SUITE)
+
 stock: setup ## the module and the test modules for the cached stock kernel
 	@scripts/build-module $(KERNEL)
 
@@ -54,7 +58,7 @@ clean: ## remove what was built (not the cache)
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 # What scripts/vm needs.
 vm-deps: stock user

@@ -89,3 +89,18 @@ download() {
 		rm "$package"
 	done
 }
+
+# newest_source DIR OLDEST: prints series and package version of the newest kernel source from
+# OLDEST up.
+newest_source() {
+	local dir=$1 oldest=$2 name version best_series='' best=''
+	while IFS=$'\t' read -r name version; do
+		[[ $name =~ ^linux-source-([0-9]+\.[0-9]+)$ ]] || continue
+		dpkg --compare-versions "$version" ge "$oldest" || continue
+		if [[ -z $best ]] || dpkg --compare-versions "$version" gt "$best"; then
+			best=$version best_series=${BASH_REMATCH[1]}
+		fi
+	done < <(cut -f1,2 "$dir/packages")
+	[[ -n $best ]] || { echo "no kernel source from $oldest up" >&2; return 1; }
+	echo "$best_series $best"
+}
