@@ -6,6 +6,7 @@ VM_IOMMU=intel
 VM_CMDLINE=
 VM_GUEST=false
 VM_PFS=1
+VM_PF_IDS=(4940)
 VM_VFS=0
 VM_DEVICE=pf
 VM_PF_STATE=owned
@@ -50,7 +51,7 @@ output_file() {
 vm_options() {
 	while [[ $# -gt 0 ]]; do
 		case $1 in
-		--iommu | --cmdline | --pfs | --vfs | --device | --pf-state | --pf-record | --kernel | --mem | --smp | \
+		--iommu | --cmdline | --pfs | --pf-ids | --vfs | --device | --pf-state | --pf-record | --kernel | --mem | --smp | \
 			--modparams | --preload | --timeout | --log)
 			need_value "$1" $#
 			vm_option_value "$1" "$2"
@@ -99,6 +100,10 @@ vm_option_value() {
 	--cmdline) VM_CMDLINE+=" $2" ;;
 	--pfs) number "$1" "$2" 0 16; VM_PFS=$((10#$2)) ;;
 	--vfs) number "$1" "$2" 0 7; VM_VFS=$((10#$2)) ;;
+	--pf-ids)
+		[[ $2 =~ ^[0-9a-f]{4}(,[0-9a-f]{4})*$ ]] || die "$1 $2: must be device ids like 4940,4942" 2
+		IFS=, read -r -a VM_PF_IDS <<<"$2"
+		;;
 	--device) one_of "$1" "$2" pf edu; VM_DEVICE=$2 ;;
 	--pf-state) one_of "$1" "$2" owned shared unbound; VM_PF_STATE=$2 ;;
 	--pf-record) VM_PF_RECORD=$(output_file "$1" "$2") ;;

@@ -6,7 +6,7 @@ PF_PIDS=()
 PF_DIED=
 
 start_pfs() {
-	local n program=$PROJECT/build/bin/qat-pf options=()
+	local n id program=$PROJECT/build/bin/qat-pf options=()
 	[[ $VM_DEVICE == pf && $VM_PFS -gt 0 ]] || return 0
 	[[ -x $program ]] || harness_failed "there is no $program: run make user"
 	# First-stage translation: QEMU tells of some mappings, and not when they go.
@@ -15,7 +15,8 @@ start_pfs() {
 	# QEMU aborts when a vfio-user device that has MSI-X is unplugged: it frees a part of it twice.
 	! $VM_HOTPLUG || options+=(--no-msix)
 	for ((n = 0; n < VM_PFS; n++)); do
-		"$program" --socket "$TMP/pf$n.sock" --record "$TMP/pf$n.json" --name "pf$n" --id 8086:4940 "${options[@]}" \
+		id=8086:${VM_PF_IDS[n < ${#VM_PF_IDS[@]} ? n : -1]}
+		"$program" --socket "$TMP/pf$n.sock" --record "$TMP/pf$n.json" --name "pf$n" --id "$id" "${options[@]}" \
 			>"$TMP/pf$n.log" 2>&1 </dev/null &
 		PF_PIDS+=($!)
 	done

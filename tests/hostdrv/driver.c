@@ -83,6 +83,10 @@ static const struct pci_device_id hostdrv_ids[] = {
 		.driver_data = (kernel_ulong_t)&engine_pf,
 	},
 	{
+		PCI_DEVICE(QAT_PF_VENDOR, QAT_PF_DEVICE_401XX),
+		.driver_data = (kernel_ulong_t)&engine_pf,
+	},
+	{
 		PCI_DEVICE(0x1234, 0x11e8),
 		.driver_data = (kernel_ulong_t)&engine_edu,
 	},

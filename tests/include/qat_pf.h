@@ -14,6 +14,8 @@
 
 #define QAT_PF_VENDOR		0x8086
 #define QAT_PF_DEVICE		0x4940
+/* Another kind, where a machine has two. */
+#define QAT_PF_DEVICE_401XX	0x4942
 
 #define QAT_PF_REG_MAGIC	0x00
 #define QAT_PF_REG_SRC		0x08

@@ -10,7 +10,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::abi::Context;
+use crate::abi::{self, Context};
+use crate::expect;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 /// The module's own PCI driver.
@@ -42,7 +43,12 @@ pub enum Device {
 }
 
 impl Device {
-    /// Vendor and device id.
+    /// Whether a PF may have these ids.
+    fn has(self, ids: (u16, u16)) -> bool {
+        ids == self.ids() || (self == Self::Pf && ids == (0x8086, 0x4942))
+    }
+
+    /// Vendor and device id of the first.
     pub fn ids(self) -> (u16, u16) {
         match self {
             Self::Pf => (0x8086, 0x4940),
@@ -83,13 +89,18 @@ impl Host {
         self.iommu != Iommu::None && !(self.passthrough && self.pf_state == PfState::Shared)
     }
 
+    /// Whether ranges at fixed IOVAs can be mapped.
+    pub fn takes_fixed(&self) -> bool {
+        !(self.iommu == Iommu::Virtio && self.pf_state == PfState::Shared)
+    }
+
     /// Every PF, by address.
     pub fn all_pfs(&self) -> Result<Vec<Bdf>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(DEVICES).context("no PCI in this machine")? {
             let path = entry?.path();
             let is_vf = path.join("physfn").exists();
-            if !is_vf && ids(&path)? == self.device.ids() {
+            if !is_vf && self.device.has(ids(&path)?) {
                 let name = path.file_name().context("a device has a name")?;
                 found.push(Bdf(name.to_string_lossy().into_owned()));
             }
@@ -104,7 +115,7 @@ impl Host {
             let path = entry?.path();
             let name = path.file_name().context("a device has a name")?;
             let device = Bdf(name.to_string_lossy().into_owned());
-            if ids(&path)? != self.device.ids() && device.driver().is_none() {
+            if !self.device.has(ids(&path)?) && device.driver().is_none() {
                 return Ok(device);
             }
         }
@@ -192,6 +203,22 @@ impl Bdf {
     /// Segment, bus, device and function, as the interface writes them.
     pub fn numbers(&self) -> Result<(u32, u8, u8, u8)> {
         parse_bdf(&self.0).with_context(|| format!("strange address {}", self.0))
+    }
+
+    /// Chooses its space for a context; the number of the space.
+    pub fn attach(&self, context: &Context) -> Result<u64> {
+        let (segment, bus, device, function) = self.numbers()?;
+        let mut request = uapi::qat_iommu_attach {
+            flags: 0,
+            segment,
+            bus,
+            device,
+            function,
+            ..abi::attach_request()
+        };
+        let answer = context.ioctl(uapi::QAT_IOMMU_ATTACH, &mut request);
+        expect::succeeds(&format!("ATTACH to {}", self.0), answer)?;
+        Ok(request.space)
     }
 
     /// The physical range of its first BAR.
