@@ -26,6 +26,16 @@ boots() {
 		shared-intel    | --iommu intel --pf-state shared --smp 2  | info shared examples-shared  | nothing-left
 		shared-intel-fs | --iommu intel-fs --pf-state shared       | info shared examples-shared  |
 		shared-amd      | --iommu amd --pf-state shared            | info shared examples-shared  | nothing-left
+		shared-user-intel    | --iommu intel --pf-state shared --smp 2    | shared-user shared-load | nothing-left
+		shared-user-intel-fs | --iommu intel-fs --pf-state shared --smp 2 | shared-user shared-load |
+		shared-user-amd      | --iommu amd --pf-state shared --smp 2      | shared-user shared-load | nothing-left
+		shared-user-virtio   | --iommu virtio --pf-state shared --smp 2   | shared-user-virtio shared-load-virtio | nothing-left
+		several-intel    | --iommu intel --pf-state shared --pfs 3 --pf-ids 4940,4940,4942    | several | nothing-left
+		several-intel-fs | --iommu intel-fs --pf-state shared --pfs 3 --pf-ids 4940,4940,4942 | several |
+		several-amd      | --iommu amd --pf-state shared --pfs 3 --pf-ids 4940,4940,4942      | several | nothing-left
+		several-virtio   | --iommu virtio --pf-state shared --pfs 3 --pf-ids 4940,4940,4942   | several-virtio | nothing-left
+		lazy-intel      | --iommu intel --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
+		lazy-intel-fs   | --iommu intel-fs --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
 		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
 		edu-intel       | --iommu intel --device edu $LARGE        | edu user-edu modparams |
 		edu-intel-fs    | --iommu intel-fs --device edu $LARGE     | edu user-edu    |
@@ -67,7 +77,7 @@ guest_options() {
 			[[ $2 != *iommu=pt* ]] || printf '%s\n' --passthrough
 			shift
 			;;
-		--smp) shift ;;
+		--smp | --pf-ids) shift ;;
 		esac
 		shift
 	done

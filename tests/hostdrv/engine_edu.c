@@ -8,6 +8,7 @@
 #include <linux/io.h>
 #include <linux/iopoll.h>
 #include <linux/irqflags.h>
+#include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/time64.h>
 
@@ -68,24 +69,39 @@ static int engine_edu_copy(void __iomem *bar, dma_addr_t src, dma_addr_t dst,
 	return 0;
 }
 
+/*
+ * Some time, without a look at the clock: where an emulated processor's time is a
+ * count of instructions, each such look takes it long, and udelay() looks all the
+ * time.
+ */
+static void edu_wait(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < 100000; i++)
+		barrier();
+}
+
 static int engine_edu_copy_alone(void __iomem *bar, dma_addr_t src,
 				 dma_addr_t dst, size_t len,
 				 struct engine_result *result)
 {
 	unsigned long flags;
-	u64 left;
-	int ret;
+	ktime_t late;
+	bool runs;
 
 	if (len > EDU_BUFFER_SIZE)
 		return -EINVAL;
 	local_irq_save(flags);
+	late = ktime_add_us(ktime_get(), EDU_TIMEOUT_US);
 	edu_start(bar, src, EDU_BUFFER, len, EDU_CMD_RUN);
-	ret = readq_poll_timeout_atomic(bar + EDU_REG_CMD, left,
-					!(left & EDU_CMD_RUN), 100,
-					EDU_TIMEOUT_US);
+	do {
+		edu_wait();
+		runs = readq(bar + EDU_REG_CMD) & EDU_CMD_RUN;
+	} while (runs && ktime_before(ktime_get(), late));
 	local_irq_restore(flags);
-	if (ret)
-		return ret;
+	if (runs)
+		return -ETIMEDOUT;
 	return edu_transfer(bar, EDU_BUFFER, dst, len,
 			    EDU_CMD_RUN | EDU_CMD_TO_MEMORY);
 }

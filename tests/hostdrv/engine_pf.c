@@ -25,7 +25,7 @@ static int engine_pf_copy(void __iomem *bar, dma_addr_t src, dma_addr_t dst,
 	return ret ?: verdict(bar, result);
 }
 
-/* It has been over before the start returned, but for what goes by message. */
+/* Unless data goes by message, it is over before the start returns. */
 static int engine_pf_copy_alone(void __iomem *bar, dma_addr_t src,
 				dma_addr_t dst, size_t len,
 				struct engine_result *result)

@@ -10,9 +10,10 @@ pub mod pf;
 use anyhow::{bail, ensure, Context as _, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::abi::Context;
+use crate::abi::{address, Context};
 use crate::expect;
-use crate::host::{Bdf, Device, Host};
+use crate::host::{Bdf, Device, Host, OWN_DRIVER};
+use crate::hostdrv::Driver;
 use crate::mem::{fresh_bytes, Buffer, Memory, PAGE};
 
 /// What came of one access, as far as the device can tell.
@@ -43,19 +44,26 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    fn new(host: &Host) -> Result<Self> {
+    fn new(host: &Host, pf: &Bdf) -> Result<Self> {
         let page = Buffer::page()?;
         page.keep_from_children()?;
-        let iova = if host.translated() {
-            fresh_iova(1)
-        } else {
-            page.phys()
-        };
         let context = Context::open()?;
-        expect::succeeds(
-            "mapping the device's scratch page",
-            context.map(page.phys(), iova, u64::try_from(PAGE)?),
-        )?;
+        let length = u64::try_from(PAGE)?;
+        let mapped = if host.takes_fixed() {
+            let iova = match host.translated() {
+                true => fresh_iova(1),
+                false => page.phys(),
+            };
+            context.map(page.phys(), iova, length).map(|_| iova)
+        } else {
+            pf.attach(&context)?;
+            let va = address(page.start());
+            match pf.driver().as_deref() {
+                Some(OWN_DRIVER) => context.map_user_at(va, length, fresh_iova(1)),
+                _ => context.map_user(va, length),
+            }
+        };
+        let iova = expect::succeeds("mapping the device's scratch page", mapped)?;
         Ok(Self {
             page,
             iova,
@@ -76,11 +84,17 @@ pub fn fresh_iova(pages: usize) -> u64 {
 
 /// The driver for one PF.
 pub fn open(host: &Host, pf: &Bdf) -> Result<Box<dyn Dma>> {
-    let scratch = Scratch::new(host)?;
+    let scratch = Scratch::new(host, pf)?;
     Ok(match host.device {
-        Device::Pf => Box::new(pf::EmulatedPf::open(pf, scratch)?),
+        Device::Pf => Box::new(pf::EmulatedPf::new(pf::Engine::open(pf)?, scratch)),
         Device::Edu => Box::new(edu::Edu::open(pf, scratch)?),
     })
+}
+
+/// One shared PF, driven by its own driver: the way to use it while that is at work.
+pub fn through_driver(host: &Host, pf: &Bdf) -> Result<Box<dyn Dma>> {
+    let scratch = Scratch::new(host, pf)?;
+    Ok(Box::new(pf::EmulatedPf::new(Driver::of(pf), scratch)))
 }
 
 /// The device reads what the processor wrote and the processor reads what the device wrote,

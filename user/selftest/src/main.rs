@@ -11,6 +11,7 @@ mod dma;
 mod expect;
 mod helper;
 mod host;
+mod hostdrv;
 mod ktap;
 mod ledger;
 mod libc_calls;

@@ -17,6 +17,7 @@ mod multi;
 mod nopf;
 mod overlap;
 mod rebind;
+mod several;
 mod shared;
 mod unmapping;
 mod usdm;
@@ -105,6 +106,41 @@ pub fn all() -> Vec<Suite<Host>> {
             "shared-virtio",
             "the same behind virtio-iommu, which refuses it",
             vec![shared::virtio_tests()],
+        ),
+        suite(
+            "shared-user",
+            "buffers of programs in the space of a PF that its own driver holds",
+            shared::user_parts(),
+        ),
+        suite(
+            "shared-user-virtio",
+            "the same behind virtio-iommu, where the kernel alone chooses addresses",
+            shared::user_virtio_parts(),
+        ),
+        suite(
+            "shared-load",
+            "our mappings beside a driver at work",
+            vec![shared::load_tests()],
+        ),
+        suite(
+            "shared-load-virtio",
+            "the same behind virtio-iommu",
+            vec![shared::load_virtio_tests()],
+        ),
+        suite(
+            "several",
+            "several PFs: owned, shared, and both",
+            several::suite_parts(),
+        ),
+        suite(
+            "several-virtio",
+            "the same behind virtio-iommu",
+            several::virtio_parts(),
+        ),
+        suite(
+            "shared-lazy",
+            "addresses that the DMA API released and has yet to flush",
+            vec![shared::lazy_tests()],
         ),
         suite(
             "identity",

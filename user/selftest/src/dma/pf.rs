@@ -16,6 +16,8 @@ const LENGTH: usize = 0x18;
 const COMMAND: usize = 0x20;
 const STATUS: usize = 0x28;
 const FAULT: usize = 0x30;
+const PROBE: usize = 0x58;
+const PROBE_FLAGS: usize = 0x60;
 const ENTRIES: usize = 0xa0;
 
 const COPY: u64 = 1;
@@ -31,6 +33,22 @@ pub enum Verdict {
     Done,
     SourceFault(u64),
     DestinationFault(u64),
+}
+
+impl Verdict {
+    /// What a status other than done means, for an address.
+    pub fn fault(status: u64, at: u64) -> Result<Self> {
+        match status {
+            SOURCE_FAULT => Ok(Self::SourceFault(at)),
+            DESTINATION_FAULT => Ok(Self::DestinationFault(at)),
+            status => bail!("the device reports the unknown status {status:#x}"),
+        }
+    }
+}
+
+/// A way to have the device copy from one IOVA to another.
+pub trait Copies {
+    fn copy(&self, source: u64, destination: u64, len: u64) -> Result<Verdict>;
 }
 
 /// The engine alone.
@@ -52,15 +70,20 @@ impl Engine {
         self.0.write64(COMMAND, command);
         match self.0.wait64(STATUS, |status| status != BUSY)? {
             DONE => Ok(Verdict::Done),
-            SOURCE_FAULT => Ok(Verdict::SourceFault(self.0.read64(FAULT))),
-            DESTINATION_FAULT => Ok(Verdict::DestinationFault(self.0.read64(FAULT))),
-            status => bail!("the device reports the unknown status {status:#x}"),
+            status => Verdict::fault(status, self.0.read64(FAULT)),
         }
     }
 
     /// How many entries of the IOMMU's tables the PF was told of.
     pub fn entries(&self) -> u64 {
         self.0.read64(ENTRIES)
+    }
+
+    /// Whether the IOMMU's tables, as the PF was told of them, let it read and write a page.
+    pub fn told(&self, iova: u64) -> (bool, bool) {
+        self.0.write64(PROBE, iova);
+        let flags = self.0.read64(PROBE_FLAGS);
+        (flags & 1 != 0, flags & 2 != 0)
     }
 
     /// Copies from one IOVA to another.
@@ -72,20 +95,25 @@ impl Engine {
     }
 }
 
-/// The engine as a device under test.
-pub struct EmulatedPf {
-    engine: Engine,
-    scratch: Scratch,
-}
-
-impl EmulatedPf {
-    pub fn open(pf: &Bdf, scratch: Scratch) -> Result<Self> {
-        let engine = Engine::open(pf)?;
-        Ok(Self { engine, scratch })
+impl Copies for Engine {
+    fn copy(&self, source: u64, destination: u64, len: u64) -> Result<Verdict> {
+        Engine::copy(self, source, destination, len)
     }
 }
 
-impl Dma for EmulatedPf {
+/// The engine as a device under test, driven by this program or by the PF's driver.
+pub struct EmulatedPf<C> {
+    engine: C,
+    scratch: Scratch,
+}
+
+impl<C: Copies> EmulatedPf<C> {
+    pub fn new(engine: C, scratch: Scratch) -> Self {
+        Self { engine, scratch }
+    }
+}
+
+impl<C: Copies> Dma for EmulatedPf<C> {
     fn max_transfer(&self) -> usize {
         PAGE
     }

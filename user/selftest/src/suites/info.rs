@@ -206,17 +206,8 @@ fn attach_chooses_the_space(_: &Host) -> Result<()> {
 fn attach_by_address(host: &Host) -> Result<()> {
     let context = Context::open()?;
     for pf in host.all_pfs()? {
-        let (segment, bus, device, function) = pf.numbers()?;
-        let mut request = uapi::qat_iommu_attach {
-            flags: 0,
-            segment,
-            bus,
-            device,
-            function,
-            ..abi::attach_request()
-        };
-        expect::succeeds(&pf.0, context.ioctl(uapi::QAT_IOMMU_ATTACH, &mut request))?;
-        expect::equal("space", request.space, context.info()?.fixed.space)?;
+        let space = pf.attach(&context)?;
+        expect::equal("space", space, context.info()?.fixed.space)?;
     }
     Ok(())
 }

@@ -2,6 +2,10 @@
 //! A PF that its own driver holds: fixed ranges beside the DMA API's, under the
 //! rules of `shared_fixed=`, while that driver goes on working.
 
+mod buffers;
+mod lazy;
+mod load;
+
 use anyhow::{ensure, Context as _, Result};
 use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
@@ -10,6 +14,7 @@ use crate::abi::Context;
 use crate::dma::{self, fresh_iova, Bench};
 use crate::expect;
 use crate::host::{self, Host};
+use crate::hostdrv::Driver;
 use crate::ktap::{list_tests, Test};
 use crate::mem::{fresh_bytes, Buffer, PAGE};
 use crate::module::{CommandFile, Loaded, Reloaded, HOSTDRV, KCLIENT};
@@ -34,14 +39,44 @@ pub fn tests() -> Vec<Test<Host>> {
     ]
 }
 
+/// Buffers of programs.
+pub fn user_parts() -> Vec<Vec<Test<Host>>> {
+    let mut parts = vec![buffers::tests(), buffers::fixed_tests()];
+    parts.extend(super::user::shared_parts());
+    parts.extend(super::user::shared_fixed_parts());
+    parts
+}
+
+/// The same behind virtio-iommu.
+pub fn user_virtio_parts() -> Vec<Vec<Test<Host>>> {
+    let mut parts = vec![buffers::tests(), buffers::virtio_tests()];
+    parts.extend(super::user::shared_parts());
+    parts
+}
+
+/// Beside a driver at work.
+pub fn load_tests() -> Vec<Test<Host>> {
+    load::tests()
+}
+
+/// The same behind virtio-iommu.
+pub fn load_virtio_tests() -> Vec<Test<Host>> {
+    load::virtio_tests()
+}
+
+/// On the device edu, in lazy mode.
+pub fn lazy_tests() -> Vec<Test<Host>> {
+    lazy::tests()
+}
+
 /// Behind virtio-iommu.
 pub fn virtio_tests() -> Vec<Test<Host>> {
     list_tests![fixed_ranges_are_not_supported, the_driver_works]
 }
 
-/// One command of the PF's own driver.
-fn driver(host: &Host) -> Result<CommandFile> {
-    Ok(CommandFile::hostdrv(&host.pf()?.0))
+/// The PF's own driver.
+fn driver(host: &Host) -> Result<Driver> {
+    Ok(Driver::of(&host.pf()?))
 }
 
 fn info_says_so(host: &Host) -> Result<()> {
@@ -211,22 +246,12 @@ fn any_allows_low_ranges(host: &Host) -> Result<()> {
     expect::fails("map of the page at 0", zero, Errno::ADDRNOTAVAIL)
 }
 
-/// A buffer that the PF's driver maps: its id and where the device sees it.
-fn foreign_buffer(driver: &CommandFile, size: usize) -> Result<(u32, u64)> {
-    let answer = driver.run(&format!("coherent {size}"))?;
-    let words: Vec<&str> = answer.split(' ').collect();
-    let &["id", id, "dma", dma] = words.as_slice() else {
-        anyhow::bail!("coherent: strange answer {answer:?}");
-    };
-    let dma = u64::from_str_radix(dma.trim_start_matches("0x"), 16).context("a strange address")?;
-    Ok((id.parse()?, dma))
-}
-
 fn any_refuses_what_the_dma_api_holds(host: &Host) -> Result<()> {
     let _module = Reloaded::with(host, &["shared_fixed=any"])?;
     let mut bench = Bench::new(host)?;
     let driver = driver(host)?;
-    let (id, dma) = foreign_buffer(&driver, 2 * PAGE)?;
+    let held = driver.coherent(2 * PAGE)?;
+    let dma = held.dma;
     let buffer = Buffer::pages(4)?;
     let context = &bench.context;
     for (iova, pages) in [
@@ -250,7 +275,7 @@ fn any_refuses_what_the_dma_api_holds(host: &Host) -> Result<()> {
     bench.dev.read(dma, &mut seen)?;
     expect::holds("the device reaches the driver's buffer", seen == data)?;
     dma::refused_at(bench.dev.as_mut(), dma - PAGE_U64, &buffer, 0)?;
-    driver.expect(&format!("free {id}"), "ok")
+    driver.free(held)
 }
 
 fn any_shows_no_stale_translation(host: &Host) -> Result<()> {
@@ -259,10 +284,11 @@ fn any_shows_no_stale_translation(host: &Host) -> Result<()> {
     let driver = driver(host)?;
     let page = Buffer::page()?;
     for _ in 0..5 {
-        let (id, dma) = foreign_buffer(&driver, PAGE)?;
+        let held = driver.coherent(PAGE)?;
+        let dma = held.dma;
         // The IOMMU's cache now has the driver's page.
         bench.dev.write(dma, &fresh_bytes(64))?;
-        driver.expect(&format!("free {id}"), "ok")?;
+        driver.free(held)?;
         bench.map(&page, dma)?;
         bench.reaches(dma, &page)?;
         bench.unmap(&page, dma)?;

@@ -10,7 +10,7 @@ mod living;
 pub mod many;
 mod pfs;
 mod placing;
-mod races;
+pub mod races;
 mod requests;
 mod sizes;
 mod stuck;
@@ -56,6 +56,28 @@ pub fn edu_parts() -> Vec<Vec<Test<Host>>> {
         backings::essential_tests(),
         undoing::essential_tests(),
         living::essential_tests(),
+    ]
+}
+
+/// What holds in a shared space as well.
+pub fn shared_parts() -> Vec<Vec<Test<Host>>> {
+    vec![
+        sizes::shared_tests(),
+        placing::shared_tests(),
+        undoing::chosen_tests(),
+        living::tests(),
+        limits::essential_tests(),
+        batches::tests(),
+        races::shared_tests(),
+    ]
+}
+
+/// And where such a space takes fixed ranges.
+pub fn shared_fixed_parts() -> Vec<Vec<Test<Host>>> {
+    vec![
+        sizes::shared_fixed_tests(),
+        placing::shared_fixed_tests(),
+        undoing::fixed_tests(),
     ]
 }
 

@@ -25,6 +25,16 @@ pub fn tests() -> Vec<Test<Host>> {
     ]
 }
 
+/// The few that are worth a second space.
+pub fn essential_tests() -> Vec<Test<Host>> {
+    list_tests![
+        charged_and_uncharged,
+        at_the_limit,
+        a_batch_at_the_limit,
+        the_privileged_exceed_it,
+    ]
+}
+
 fn charged_and_uncharged(host: &Host) -> Result<()> {
     let rig = Rig::new(host)?;
     let memory = UserMemory::scattered(64 * PAGE)?;

@@ -40,6 +40,22 @@ pub fn tests() -> Vec<Test<Host>> {
     ]
 }
 
+/// Where the DMA API chooses.
+pub fn shared_tests() -> Vec<Test<Host>> {
+    list_tests![alignment_is_honoured, bad_alignments]
+}
+
+/// And what a caller may choose of the rest.
+pub fn shared_fixed_tests() -> Vec<Test<Host>> {
+    list_tests![
+        fixed,
+        fixed_touching_a_mapping,
+        fixed_where_nothing_may_be,
+        fixed_needs_the_capability,
+        nobody_with_the_file_can_map,
+    ]
+}
+
 fn touches(info: &Info, iova: u64, length: u64) -> bool {
     info.reserved
         .iter()

@@ -27,7 +27,17 @@ pub fn tests() -> Vec<Test<Host>> {
     ]
 }
 
-const THREADS: usize = 4;
+/// Those in which no PF comes or goes.
+pub fn shared_tests() -> Vec<Test<Host>> {
+    list_tests![
+        threads_with_a_context_each,
+        threads_with_one_context,
+        one_buffer_for_all_threads,
+        closed_while_mapping,
+    ]
+}
+
+pub const THREADS: usize = 4;
 const TIME: Duration = Duration::from_secs(1);
 
 /// As long as `time`.
@@ -37,7 +47,7 @@ fn lasting(time: Duration) -> impl Fn() -> bool {
 }
 
 /// Runs as many threads while `goes_on` and until one fails; how often `act` was done in all.
-fn together(
+pub fn together(
     goes_on: impl Fn() -> bool + Sync,
     act: impl Fn(usize, usize) -> Result<()> + Sync,
 ) -> Result<usize> {
@@ -67,20 +77,20 @@ fn together(
 }
 
 /// One device for all threads, each of which has it for a transfer.
-struct Shared<'a>(Mutex<&'a mut dyn Dma>);
+pub struct Shared<'a>(pub Mutex<&'a mut dyn Dma>);
 
 // SAFETY: the device is used by one thread at a time, and its registers do not care which.
 unsafe impl Sync for Shared<'_> {}
 
 impl Shared<'_> {
-    fn use_by<T>(&self, act: impl FnOnce(&mut dyn Dma) -> Result<T>) -> Result<T> {
+    pub fn use_by<T>(&self, act: impl FnOnce(&mut dyn Dma) -> Result<T>) -> Result<T> {
         let mut dev = self.0.lock().ok().context("another thread has failed")?;
         act(&mut **dev)
     }
 }
 
 /// Maps, sees the device read what is there and be refused after the unmap.
-fn cycle(dev: &Shared<'_>, context: &Context, memory: &UserMemory, round: usize) -> Result<()> {
+pub fn cycle(dev: &Shared<'_>, context: &Context, memory: &UserMemory, round: usize) -> Result<()> {
     let pages = 1 + round % (memory.len() / PAGE);
     let length = u64::try_from(pages)? * PAGE_U64;
     let iova = expect::succeeds("map", context.map_user(memory.va(), length))?;
@@ -103,7 +113,8 @@ fn cycle(dev: &Shared<'_>, context: &Context, memory: &UserMemory, round: usize)
     }
 }
 
-fn buffers() -> Result<Vec<UserMemory>> {
+/// A buffer for each thread.
+pub fn buffers() -> Result<Vec<UserMemory>> {
     (0..THREADS)
         .map(|_| {
             let memory = UserMemory::scattered(16 * PAGE)?;

@@ -26,6 +26,16 @@ pub fn tests() -> Vec<Test<Host>> {
     ]
 }
 
+/// Where the DMA API chooses.
+pub fn shared_tests() -> Vec<Test<Host>> {
+    list_tests![one_page, sixty_four_kib, two_mib, two_mib_and_a_page]
+}
+
+/// And where nothing of the tests' own can lie right behind a buffer.
+pub fn shared_fixed_tests() -> Vec<Test<Host>> {
+    list_tests![one_byte, odd_lengths_cover_whole_pages]
+}
+
 /// For a device that does not mind how many entries there are.
 pub fn edu_tests() -> Vec<Test<Host>> {
     list_tests![
