@@ -12,7 +12,7 @@ includedir ?= $(PREFIX)/include
 bindir ?= $(PREFIX)/bin
 VERSION := 0.1.0
 
-.PHONY: help module stock user run test test-debug peer lint clean install vm-deps vm-deps-no-module setup
+.PHONY: help module stock user run test test-debug peer lint clean install vm-deps vm-deps-no-module setup deb test-deb
 
 ##@ For the machine at hand
 
@@ -20,9 +20,9 @@ module: ## the module for the running kernel (KDIR=... for another), with the ho
 	@scripts/check-kdir "$(KDIR)"
 	@scripts/build-module host "$(KDIR)"
 
-install: ## module, library, headers (DESTDIR, PREFIX, libdir, KDIR)
+install: ## module, library, tool, headers, man pages, udev rule (DESTDIR, PREFIX, KDIR)
 	@scripts/install "$(KDIR)" "$(VERSION)"
-export DESTDIR PREFIX libdir includedir bindir
+export DESTDIR PREFIX libdir includedir bindir mandir sysconfdir moddir
 
 ##@ In the build root, made at first use
 
@@ -46,6 +46,12 @@ user: setup ## library and programs, into build/lib and build/bin
 
 peer: setup ## one program on libusdm, on libusdm with our library, and on ours with the module
 	@scripts/peer
+
+deb: setup ## the Debian packages, into build/deb
+	@scripts/deb
+
+test-deb: ## install, upgrade, remove and boot the packages in a clean root (10 minutes)
+	@scripts/deb-test
 
 lint: setup ## every formatter and linter
 	@scripts/lint
