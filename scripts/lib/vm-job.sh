@@ -27,7 +27,8 @@ vm_job() {
 	for tag in "${!SHARES[@]}"; do
 		echo "$tag cache=mmap ${SHARES[$tag]}"
 	done | sort >"$1/job/shares"
-	echo "modules ro,cache=loose /usr/lib/modules/$2" >>"$1/job/shares"
+	# A root of its own brings the modules of its kernel package.
+	[[ -n ${QAT_IOMMU_ROOT:-} ]] || echo "modules ro,cache=loose /usr/lib/modules/$2" >>"$1/job/shares"
 	echo "$SCRIPTS/guest/session" >"$1/job/session"
 
 	local JOB_PROJECT=$PROJECT JOB_CWD=$PWD JOB_TOKEN=$3 JOB_PRELOAD=$VM_PRELOAD

@@ -59,7 +59,7 @@ start_qemu() {
 	vm_machine
 	vm_clock
 	vm_iommu
-	vm_shares "$(root_dir)" "$KERNEL/modules/lib/modules/$REL"
+	vm_shares "${QAT_IOMMU_ROOT:-$(root_dir)}" "$KERNEL/modules/lib/modules/$REL"
 	vm_ports "$TMP" "/proc/self/fd/$LOG_FD"
 	vm_pfs "$TMP"
 	vm_kernel "$KERNEL/vmlinuz" "$TMP/initrd"
