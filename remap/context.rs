@@ -246,7 +246,17 @@ impl Context {
                 result => return result.map_err(Refusal::errno),
             }
         }
-        classic::unmap(&self.owner(), unmap.iova, unmap.length, Why::Unmap).map_err(Refusal::errno)
+        let result = classic::unmap(&self.owner(), unmap.iova, unmap.length, Why::Unmap);
+        result.map_err(|why| self.why_missing(why).errno())
+    }
+
+    /// Why something is not mapped: the space may have ended with its shared PF.
+    fn why_missing(&self, why: Refusal) -> Refusal {
+        let state = self.state.lock();
+        match &state.space {
+            Some(space) => space.why_missing(why),
+            None => why,
+        }
     }
 
     /// Anyone who opened the node; a fixed IOVA, and a space that is not translated, need more.
@@ -333,7 +343,7 @@ impl Context {
             .ok_or(Refusal::Range(RangeError::NotFound))?;
         let (key, span) = state
             .newest(wanted.buffer.va(), length)
-            .ok_or(Refusal::Range(RangeError::NotFound))?;
+            .ok_or_else(|| space.why_missing(RangeError::NotFound.into()))?;
         let slot = match space.unmap_user(span, self.account(), Why::Unmap) {
             // It went with its PF, of which this is the first news.
             Err(Refusal::Range(RangeError::NotFound)) => {
@@ -362,7 +372,7 @@ impl Context {
         let space = self.space().map_err(Refusal::errno)?;
         let found = space
             .query(Iova::new(query.iova), self.account())
-            .ok_or(ENOENT)?;
+            .ok_or_else(|| space.why_missing(RangeError::NotFound.into()).errno())?;
         query.iova = found.span.first().raw();
         query.length = found.span.length().map_or(0, Length::get);
         query.backing = found.backing;
@@ -504,7 +514,9 @@ impl Context {
             .space
             .clone()
             .ok_or((0, Refusal::Range(RangeError::NotFound)))?;
-        let gone = space.unmap_users(&spans, self.account())?;
+        let gone = space
+            .unmap_users(&spans, self.account())
+            .map_err(|(index, why)| (index, space.why_missing(why)))?;
         for node in gone.iter() {
             drop(state.forget(node.value()));
         }

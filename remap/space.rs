@@ -418,6 +418,17 @@ impl Space {
         !self.owned && self.state.lock().backing.is_none()
     }
 
+    /// What to say where nothing was found: with a shared PF goes all that was mapped in its space.
+    /// (An address within a page can be a buffer's, and is no classic mapping's.)
+    pub(crate) fn why_missing(&self, why: Refusal) -> Refusal {
+        match why {
+            Refusal::Range(RangeError::NotFound | RangeError::Misaligned) if self.ended() => {
+                Refusal::NoPf
+            }
+            why => why,
+        }
+    }
+
     /// Whether an IOMMU translates for it.
     pub(crate) fn translates(&self) -> bool {
         let state = self.state.lock();
