@@ -9,12 +9,28 @@ pub mod pf;
 
 use anyhow::{bail, ensure, Context as _, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::abi::{address, Context};
 use crate::expect;
 use crate::host::{Bdf, Device, Host, OWN_DRIVER};
 use crate::hostdrv::Driver;
 use crate::mem::{fresh_bytes, Buffer, Memory, PAGE};
+
+/// No transfer of the tests takes nearly as long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until a device has an answer.
+fn wait_for<T>(answer: impl Fn() -> Option<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = answer() {
+            return Ok(value);
+        }
+        ensure!(start.elapsed() < PATIENCE, "the device does not finish");
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
 
 /// What came of one access, as far as the device can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

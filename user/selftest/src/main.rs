@@ -17,8 +17,13 @@ mod ledger;
 mod libc_calls;
 mod mem;
 mod module;
+mod pci;
 mod record;
+mod slot;
+mod spawn;
 mod suites;
+mod traffic;
+mod vfio;
 
 use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::host::{Host, OWN_DRIVER};
+use crate::spawn;
 
 /// The module under test.
 pub const QAT_IOMMU: &str = "qat_iommu";
@@ -28,9 +29,7 @@ pub fn file(host: &Host, name: &str) -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {command:?}"))?;
+    let output = spawn::output(command).with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }

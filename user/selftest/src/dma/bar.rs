@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The registers in BAR 0 of a PCI function, mapped through sysfs.
 
-use anyhow::{ensure, Context as _, Result};
+use anyhow::{Context as _, Result};
+use rustix::fd::AsFd;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::fs::File;
 use std::ptr::NonNull;
-use std::time::{Duration, Instant};
 
 use crate::host::Bdf;
 
 /// The part of BAR 0 that holds the registers.
 const LENGTH: usize = 4096;
-/// No transfer of the tests takes nearly as long.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Mapped registers.
 pub struct Bar(NonNull<u8>);
+
+// SAFETY: the mapping is the value's own, and registers do not care which thread accesses them.
+unsafe impl Send for Bar {}
 
 impl Bar {
     pub fn open(pf: &Bdf) -> Result<Self> {
@@ -25,6 +26,11 @@ impl Bar {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
+        Self::map(&file, 0).with_context(|| format!("cannot map {}", path.display()))
+    }
+
+    /// Those that a file shows at an offset.
+    pub fn map(file: impl AsFd, offset: u64) -> Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
             rustix::mm::mmap(
@@ -32,11 +38,10 @@ impl Bar {
                 LENGTH,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
-                &file,
-                0,
+                file,
+                offset,
             )
-        }
-        .with_context(|| format!("cannot map {}", path.display()))?;
+        }?;
         Ok(Self(NonNull::new(start.cast()).context("mapped at 0")?))
     }
 
@@ -64,18 +69,8 @@ impl Bar {
 
     /// Waits until a register has what is wanted.
     pub fn wait64(&self, offset: usize, wanted: impl Fn(u64) -> bool) -> Result<u64> {
-        let start = Instant::now();
-        loop {
-            let value = self.read64(offset);
-            if wanted(value) {
-                return Ok(value);
-            }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "the device does not finish: register {offset:#x} is {value:#x}"
-            );
-            std::thread::sleep(Duration::from_micros(50));
-        }
+        super::wait_for(|| Some(self.read64(offset)).filter(|value| wanted(*value)))
+            .with_context(|| format!("register {offset:#x} is {:#x}", self.read64(offset)))
     }
 }
 
