@@ -2,6 +2,7 @@
 //! Every suite there is.
 
 mod badinput;
+mod churn;
 mod compat32;
 mod examples;
 mod freed;
@@ -9,6 +10,7 @@ mod identity;
 mod info;
 mod kclient;
 mod library;
+mod life;
 mod lifetime;
 mod lockdown;
 mod mapping;
@@ -70,6 +72,31 @@ pub fn all() -> Vec<Suite<Host>> {
             "rebind",
             "owned PFs that come and go",
             vec![rebind::tests()],
+        ),
+        suite(
+            "life",
+            "PFs that come and go while four threads map, unmap, look up and do DMA",
+            life::suite_parts(),
+        ),
+        suite(
+            "life-sriov",
+            "the same with virtual functions",
+            life::sriov_parts(),
+        ),
+        suite(
+            "life-growth",
+            "a group that grows while the module holds its PF",
+            life::growth_parts(),
+        ),
+        suite(
+            "life-hotplug",
+            "PFs that are pulled out of their slots, and put in again",
+            life::hotplug_parts(),
+        ),
+        suite(
+            "churn",
+            "random things done to PFs while four threads map, unmap, look up and do DMA",
+            vec![churn::tests()],
         ),
         suite(
             "user",

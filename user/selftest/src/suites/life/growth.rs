@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A group that grows while the module holds its only PF: the PF leaves it in good
+//! order all the same, and is refused until it is alone again.
+
+use anyhow::{ensure, Context as _, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::abi::Context;
+use crate::dma::pf::Engine;
+use crate::dma::{fresh_iova, Bench};
+use crate::expect;
+use crate::host::{Bdf, Host, Iommu, OWN_DRIVER};
+use crate::ktap::{list_tests, Test};
+use crate::mem::user::UserMemory;
+use crate::mem::{Buffer, PAGE};
+use crate::pci;
+
+const PAGE_U64: u64 = 4096;
+
+pub fn tests() -> Vec<Test<Host>> {
+    list_tests![grows_while_held, grows_again_and_again]
+}
+
+/// The two functions of a device, in one group.
+fn two(host: &Host) -> Result<(Bdf, Bdf)> {
+    let pfs = host.all_pfs()?;
+    let [first, second] = pfs.as_slice() else {
+        anyhow::bail!("this wants a machine with two PFs in one group, not {pfs:?}");
+    };
+    expect::equal("group", first.group()?, second.group()?)?;
+    Ok((first.clone(), second.clone()))
+}
+
+/// A group with two PFs is refused.
+fn refused(pf: &Bdf) -> Result<()> {
+    ensure!(
+        pf.bind(OWN_DRIVER).is_err() && pf.driver().is_none(),
+        "{} was taken, though it is not alone in its group",
+        pf.0
+    );
+    pf.want("")
+}
+
+/// Takes the first PF into the module's hands while the second is not there, and lets that come.
+fn grown(first: &Bdf, second: &Bdf) -> Result<()> {
+    second.remove()?;
+    first.bind(OWN_DRIVER)?;
+    pci::rescan()?;
+    second.appears()?;
+    expect::equal("devices of the group", first.group()?.devices()?.len(), 2)
+}
+
+/// The first PF leaves, and reaches nothing any more.
+fn leaves(host: &Host, first: &Bdf) -> Result<()> {
+    first.unbind()?;
+    first.want("")?;
+    if host.iommu != Iommu::IntelFs {
+        let _awake = first.awake(false)?;
+        let recorded = Engine::open(first)?.recorded();
+        ensure!(recorded.is_empty(), "the PF still reaches {recorded:x?}");
+    }
+    let _awake = first.awake(true)?;
+    let engine = Engine::open(first)?;
+    let seen = engine.sum(fresh_iova(1), 8)?;
+    expect::equal("what it reads where nothing is mapped", seen, None)
+}
+
+fn grows_while_held(host: &Host) -> Result<()> {
+    let (first, second) = two(host)?;
+    refused(&first)?;
+    let context = Context::open()?;
+    let (page, iova) = (Buffer::page()?, fresh_iova(1));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        // Another thread maps and unmaps all the while.
+        let busy = scope.spawn(|| -> Result<()> {
+            let context = Context::open()?;
+            let memory = UserMemory::scattered(4 * PAGE)?;
+            while !done.load(Ordering::Relaxed) {
+                match context.map_user(memory.va(), memory.length()) {
+                    Err(rustix::io::Errno::NODEV) => {}
+                    answer => {
+                        expect::succeeds("map", answer)?;
+                        let answer = context.unmap_user(memory.va(), memory.length());
+                        expect::succeeds("unmap", answer)?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        let result = (|| {
+            grown(&first, &second)?;
+            expect::succeeds("map", context.map(page.phys(), iova, PAGE_U64))?;
+            Bench::new(host)?.reaches(iova, &page)?;
+            refused(&second).context("the second PF")?;
+            Bench::new(host)?.reaches(iova, &page)?;
+            leaves(host, &first)?;
+            refused(&first).context("back in the group that has grown")?;
+            // Alone again it is taken again, and what is mapped holds again.
+            second.remove()?;
+            first.bind(OWN_DRIVER)?;
+            Bench::new(host)?.reaches(iova, &page)?;
+            first.unbind()?;
+            first.want("")
+        })();
+        done.store(true, Ordering::Relaxed);
+        let busy = busy.join().expect("threads return their errors");
+        pci::rescan()?;
+        second.appears()?;
+        result.and(busy)
+    })
+}
+
+/// No domain and no page table stays behind.
+fn grows_again_and_again(host: &Host) -> Result<()> {
+    let (first, second) = two(host)?;
+    let pages = || -> Result<u64> { Ok(Context::open()?.info()?.fixed.iommu_pages) };
+    let round = || -> Result<u64> {
+        grown(&first, &second)?;
+        let context = Context::open()?;
+        let page = Buffer::page()?;
+        for index in 0..8 {
+            let iova = fresh_iova(1) + (index << 30);
+            expect::succeeds("map", context.map(page.phys(), iova, PAGE_U64))?;
+        }
+        first.unbind()?;
+        first.want("")?;
+        drop(context);
+        pages()
+    };
+    let once = round()?;
+    for _ in 0..3 {
+        expect::equal("pages in the IOMMU's tables", round()?, once)?;
+    }
+    Ok(())
+}
