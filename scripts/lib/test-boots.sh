@@ -11,7 +11,7 @@ OWNED='info owned badinput compat32 rebind library kclient examples'
 # Memory for large buffers, and a page of 1 GiB.
 LARGE='--mem 4G --cmdline hugepagesz=1G --cmdline hugepages=1'
 
-# boots: name | options | suites | claims of `qat-iommu-selftest record`
+# boots: name | options | variables and suites | claims of `qat-iommu-selftest record`
 # The long ones come first, so that none is left to run alone at the end.
 boots() {
 	cat <<-END
@@ -44,6 +44,7 @@ boots() {
 		lazy-intel      | --iommu intel --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
 		lazy-intel-fs   | --iommu intel-fs --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
 		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
+		watch-intel     | --iommu intel --smp 2 --timeout 480      | watch process   | something-added nothing-left
 		edu-intel       | --iommu intel --device edu $LARGE        | edu user-edu modparams |
 		edu-intel-fs    | --iommu intel-fs --device edu $LARGE     | edu user-edu    |
 		edu-amd         | --iommu amd --device edu $LARGE          | edu user-edu    |
@@ -68,7 +69,7 @@ boots() {
 
 # suites_of_boots: every suite that some machine runs.
 suites_of_boots() {
-	boots | cut -d'|' -f3 | tr -s ' ' '\n' | sort -u | sed '/^$/d'
+	boots | cut -d'|' -f3 | tr -s ' ' '\n' | sort -u | sed '/^$/d; /=/d'
 }
 
 # guest_options OPTION...: what the tests are told of a machine with these options of scripts/vm.

@@ -6,10 +6,11 @@ pub mod user;
 
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::FdFlags;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::abi::Context;
@@ -60,24 +61,34 @@ fn say(line: &str) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Bytes as both processes write them in a line.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
 fn heard() -> Result<String> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     Ok(line.trim().to_owned())
 }
 
-/// The context that the parent left open.
-fn inherited(number: i32) -> Result<Context> {
+/// The descriptor that the parent left open.
+fn inherited(number: i32) -> Result<OwnedFd> {
     ensure!(number > 2, "not a descriptor of its own");
     // SAFETY: the parent made this descriptor for this process alone; the standard streams are
     // excluded above, and nothing else is open yet.
-    Ok(Context::from(unsafe { OwnedFd::from_raw_fd(number) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn hold(iova: u64, fd: Option<i32>) -> Result<()> {
     let context = match fd {
         None => Context::open()?,
-        Some(number) => inherited(number)?,
+        Some(number) => inherited(number)?.into(),
     };
     let size = u64::try_from(PAGE)?;
     let mut pages = Vec::new();
@@ -124,9 +135,9 @@ pub struct Helper {
 
 impl Helper {
     /// Starts one with these arguments; `inherited` stays open in it.
-    fn start(arguments: &[String], inherited: Option<&Context>) -> Result<Self> {
-        if let Some(context) = inherited {
-            rustix::io::fcntl_setfd(context, FdFlags::empty())?;
+    fn start(arguments: &[String], inherited: Option<BorrowedFd<'_>>) -> Result<Self> {
+        if let Some(fd) = inherited {
+            rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
         }
         let spawned = Command::new("/proc/self/exe")
             .arg("helper")
@@ -134,8 +145,8 @@ impl Helper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
-        if let Some(context) = inherited {
-            rustix::io::fcntl_setfd(context, FdFlags::CLOEXEC)?;
+        if let Some(fd) = inherited {
+            rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)?;
         }
         let mut child = spawned.context("cannot start a second process")?;
         let stdin = child.stdin.take().context("its input is a pipe")?;
@@ -159,7 +170,7 @@ impl Helper {
         if let Some(context) = context {
             arguments.extend(["--fd".to_owned(), context.number().to_string()]);
         }
-        let mut helper = Self::start(&arguments, context)?;
+        let mut helper = Self::start(&arguments, context.map(AsFd::as_fd))?;
         let line = helper.line().context("the second process could not map")?;
         helper.phys = line
             .split(' ')
@@ -170,12 +181,17 @@ impl Helper {
 
     /// One that does something with buffers of its own, through a context of its own or this one.
     pub fn doing(task: &user::Task, context: Option<&Context>) -> Result<Self> {
+        Self::doing_with(task, context.map(AsFd::as_fd))
+    }
+
+    /// The same with a descriptor of another kind, for tasks that want one.
+    pub fn doing_with(task: &user::Task, fd: Option<BorrowedFd<'_>>) -> Result<Self> {
         let mut arguments = vec!["user".to_owned()];
-        if let Some(context) = context {
-            arguments.extend(["--fd".to_owned(), context.number().to_string()]);
+        if let Some(fd) = fd {
+            arguments.extend(["--fd".to_owned(), fd.as_raw_fd().to_string()]);
         }
         arguments.extend(task.arguments());
-        Self::start(&arguments, context)
+        Self::start(&arguments, fd)
     }
 
     /// One that tries something by itself and says `ok` if all went as it should.
@@ -209,7 +225,7 @@ impl Helper {
     pub fn line(&mut self) -> Result<String> {
         if self.stdout.buffer().is_empty() {
             let patience = Timespec {
-                tv_sec: 20,
+                tv_sec: 120,
                 tv_nsec: 0,
             };
             let mut wanted = [PollFd::new(self.stdout.get_ref(), PollFlags::IN)];
@@ -230,6 +246,11 @@ impl Helper {
         writeln!(self.stdin, "{line}").context("the second process is gone")
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it with SIGKILL.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
@@ -239,9 +260,19 @@ impl Helper {
 
     /// Waits until it has ended by itself.
     pub fn wait(mut self) -> Result<()> {
+        self.ended()
+    }
+
+    /// The same, for one that has left a process of its own behind, which has its streams.
+    pub fn ended(&mut self) -> Result<()> {
         let status = self.child.wait()?;
         ensure!(status.success(), "the second process ended with {status}");
         Ok(())
+    }
+
+    /// Waits for its end; the signal that ended it, if one did.
+    pub fn signal(mut self) -> Result<Option<i32>> {
+        Ok(self.child.wait()?.signal())
     }
 }
 

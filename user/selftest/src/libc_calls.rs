@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! System calls that only the C library offers in a usable form: fork, a signal
-//! handler with a timer, secret memory, page faults that nobody handles.
+//! handler with a timer, secret memory, page faults that nobody handles; and
+//! descriptors sent through sockets.
 
-use anyhow::{bail, ensure, Result};
-use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
+use anyhow::{bail, ensure, Context as _, Result};
+use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use rustix::mm::UserfaultfdFlags;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// What a forked child reports: 0 is good.
@@ -58,6 +65,50 @@ impl Drop for Forked {
             libc::waitpid(self.0, std::ptr::null_mut(), 0);
         }
     }
+}
+
+/// Goes on in a child of this process, in a session of its own; this process ends with success.
+/// Only for programs of one thread.
+pub fn daemonise() -> Result<()> {
+    // SAFETY: there is one thread, so the child finds everything in order.
+    match unsafe { libc::fork() } {
+        -1 => bail!("cannot fork"),
+        0 => {
+            rustix::process::setsid()?;
+            Ok(())
+        }
+        // SAFETY: ends this process at once, without destructors: what it has is the child's now.
+        _ => unsafe { libc::_exit(0) },
+    }
+}
+
+/// Sends a descriptor through a socket.
+pub fn send_descriptor(socket: impl AsFd, fd: impl AsFd) -> Result<()> {
+    let fds = [fd.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    ensure!(
+        control.push(SendAncillaryMessage::ScmRights(&fds)),
+        "no room for a descriptor"
+    );
+    let data = [IoSlice::new(b"x")];
+    rustix::net::sendmsg(socket, &data, &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Receives a descriptor through a socket.
+pub fn receive_descriptor(socket: impl AsFd) -> Result<OwnedFd> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut data = [IoSliceMut::new(&mut byte)];
+    rustix::net::recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+            return fds.next().context("the message has no descriptor");
+        }
+    }
+    bail!("the message has no descriptor")
 }
 
 extern "C" fn ignore(_: libc::c_int) {}

@@ -24,6 +24,7 @@ mod spawn;
 mod suites;
 mod traffic;
 mod vfio;
+mod watching;
 
 use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};

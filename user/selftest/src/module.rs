@@ -85,7 +85,7 @@ impl Drop for Loaded {
 }
 
 /// The parameters that the module under test was loaded with.
-fn parameters_now() -> Result<Vec<String>> {
+pub fn parameters_now() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(format!("/sys/module/{QAT_IOMMU}/parameters"))? {
         let path = entry?.path();
@@ -138,6 +138,19 @@ impl Drop for Absent<'_> {
     }
 }
 
+/// Waits for the PFs of the module's driver: where it has one, it finds by itself those that are
+/// marked for it.
+pub fn pfs_are_back(host: &Host) -> Result<()> {
+    if Path::new("/sys/bus/pci/drivers").join(OWN_DRIVER).exists() {
+        for pf in host.all_pfs()? {
+            if pf.wanted_driver()?.as_deref() == Some(OWN_DRIVER) {
+                pf.wait_for(OWN_DRIVER)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The module under test, loaded with other parameters, until this goes.
 pub struct Reloaded<'a>(#[expect(dead_code, reason = "kept for what its end does")] Absent<'a>);
 
@@ -147,14 +160,7 @@ impl<'a> Reloaded<'a> {
         absent
             .try_load(parameters)
             .with_context(|| format!("cannot load {QAT_IOMMU} with {parameters:?}"))?;
-        // Its driver, where it has one, finds by itself the PFs that are marked for it.
-        if Path::new("/sys/bus/pci/drivers").join(OWN_DRIVER).exists() {
-            for pf in host.all_pfs()? {
-                if pf.wanted_driver()?.as_deref() == Some(OWN_DRIVER) {
-                    pf.wait_for(OWN_DRIVER)?;
-                }
-            }
-        }
+        pfs_are_back(host)?;
         Ok(Self(absent))
     }
 }

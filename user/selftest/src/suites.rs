@@ -9,6 +9,7 @@ mod freed;
 mod identity;
 mod info;
 mod kclient;
+mod leaks;
 mod library;
 mod life;
 mod lifetime;
@@ -18,6 +19,7 @@ mod modparams;
 mod multi;
 mod nopf;
 mod overlap;
+mod process;
 mod rebind;
 mod several;
 mod shared;
@@ -25,6 +27,7 @@ mod unmapping;
 mod usdm;
 mod user;
 mod vm;
+mod watch;
 
 use crate::host::Host;
 use crate::ktap::{Suite, Test};
@@ -198,6 +201,31 @@ pub fn all() -> Vec<Suite<Host>> {
             "vm-as-host",
             "a virtual machine that is told to be a host",
             vec![vm::as_host_tests()],
+        ),
+        suite(
+            "process",
+            "contexts handed on and lost, cgroups without memory, the module that comes and goes",
+            process::suite_parts(),
+        ),
+        suite(
+            "process-shared",
+            "what of that matters where PFs have drivers of their own",
+            process::shared_parts(),
+        ),
+        suite(
+            "leaks",
+            "what the kernel has lost, where kmemleak looks for it",
+            vec![leaks::tests()],
+        ),
+        suite(
+            "watch",
+            "listings, history and tracepoints, against what is really there",
+            watch::suite_parts(),
+        ),
+        suite(
+            "watch-shared",
+            "the same in short for a PF that its own driver holds",
+            watch::shared_parts(),
         ),
         suite(
             "usdm",

@@ -2,13 +2,16 @@
 //! What second processes do with buffers of their own.
 
 use anyhow::{bail, ensure, Result};
+use rustix::fd::OwnedFd;
+use rustix::io::FdFlags;
 use rustix::mm::Advice;
 use rustix::process::{Resource, Rlimit};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{heard, inherited, say};
+use super::{heard, hex, inherited, say};
 use crate::abi::Context;
 use crate::credentials::become_nobody;
 use crate::expect;
@@ -37,6 +40,21 @@ pub enum Task {
     LimitedBatch,
     /// Map a buffer whose page nobody provides
     Stuck,
+    /// Map a private and a shared buffer and go on as a daemon, until standard input ends
+    Daemon,
+    /// Map a page, send the context through the socket that `fd` is, and end
+    Send,
+    /// Map large buffers, or one page ever again, with the memory of this cgroup
+    Confined { cgroup: PathBuf, what: Confined },
+}
+
+/// What uses up the memory of a cgroup.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Confined {
+    /// The pages of a buffer, which are not there before they are pinned
+    Pages,
+    /// What the kernel keeps for each mapping
+    Records,
 }
 
 impl Task {
@@ -49,6 +67,15 @@ impl Task {
             Self::Limited => "limited".to_owned(),
             Self::LimitedBatch => "limited-batch".to_owned(),
             Self::Stuck => "stuck".to_owned(),
+            Self::Daemon => "daemon".to_owned(),
+            Self::Send => "send".to_owned(),
+            Self::Confined { cgroup, what } => {
+                let what = match what {
+                    Confined::Pages => "pages",
+                    Confined::Records => "records",
+                };
+                format!("confined {} {what}", cgroup.display())
+            }
         };
         words.split(' ').map(str::to_owned).collect()
     }
@@ -56,9 +83,10 @@ impl Task {
 
 /// Runs one task, through a file of its own or one that it was given.
 pub(super) fn run(task: &Task, fd: Option<i32>) -> Result<()> {
-    let context = match fd {
-        Some(number) => inherited(number)?,
-        None => Context::open()?,
+    let context = match (task, fd) {
+        (Task::Send, Some(number)) => return send(&inherited(number)?),
+        (_, Some(number)) => inherited(number)?.into(),
+        (_, None) => Context::open()?,
     };
     match task {
         Task::Hold { count } => hold(&context, *count),
@@ -69,6 +97,9 @@ pub(super) fn run(task: &Task, fd: Option<i32>) -> Result<()> {
         Task::Limited => limited(&context),
         Task::LimitedBatch => limited_batch(&context),
         Task::Stuck => stuck(&context),
+        Task::Daemon => daemon(&context),
+        Task::Send => bail!("no socket to send through"),
+        Task::Confined { cgroup, what } => confined(&context, cgroup, *what),
     }
 }
 
@@ -86,6 +117,11 @@ fn hold(context: &Context, count: usize) -> Result<()> {
         match heard()?.as_str() {
             "locked" => say(&ledger::locked()?.to_string())?,
             "exec" => {
+                say("next")?;
+                bail!("exec: {}", Command::new("cat").exec())
+            }
+            "exec-keeping" => {
+                rustix::io::fcntl_setfd(context, FdFlags::empty())?;
                 say("next")?;
                 bail!("exec: {}", Command::new("cat").exec())
             }
@@ -199,4 +235,60 @@ fn stuck(context: &Context) -> Result<()> {
     let answer = context.map_user(memory.va(), memory.length());
     ensure!(answer.is_err(), "the buffer was mapped without its pages");
     say("refused")
+}
+
+/// Answers what its buffers hold, and undoes them, after its parent, which mapped them, has ended.
+fn daemon(context: &Context) -> Result<()> {
+    let private = UserMemory::scattered(PAGE)?;
+    let (shared, _file) = UserMemory::memfd(PAGE, rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut iovas = Vec::new();
+    for memory in [&private, &shared] {
+        memory.write(0, &fresh_bytes(64));
+        let answer = context.map_user(memory.va(), memory.length());
+        iovas.push(format!("{:x}", expect::succeeds("map", answer)?));
+    }
+    say(&iovas.join(" "))?;
+    libc_calls::daemonise()?;
+    loop {
+        match heard()?.as_str() {
+            "private" => say(&hex(&private.read(0, 64)))?,
+            "shared" => say(&hex(&shared.read(0, 64)))?,
+            "map" => {
+                private.write(0, &fresh_bytes(64));
+                let answer = context.map_user(private.va(), private.length());
+                say(&format!("{:x}", expect::succeeds("map", answer)?))?;
+            }
+            "unmap" => {
+                let answer = context.unmap_user(shared.va(), shared.length());
+                say(&answer.map_or_else(expect::name, |()| "done".to_owned()))?;
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn send(socket: &OwnedFd) -> Result<()> {
+    let context = Context::open()?;
+    let memory = UserMemory::scattered(PAGE)?;
+    memory.write(0, &fresh_bytes(64));
+    let iova = expect::succeeds("map", context.map_user(memory.va(), memory.length()))?;
+    libc_calls::send_descriptor(socket, &context)?;
+    say(&format!("{iova:x}"))?;
+    heard()?;
+    Ok(())
+}
+
+/// Ends in one of two ways, both good: the memory is refused, or the kernel kills this process.
+fn confined(context: &Context, cgroup: &Path, what: Confined) -> Result<()> {
+    let memory = match what {
+        Confined::Pages => UserMemory::scattered(256 << 20)?,
+        Confined::Records => UserMemory::scattered(PAGE)?,
+    };
+    std::fs::write(cgroup.join("cgroup.procs"), "0")?;
+    say("mapping")?;
+    // More than the cgroup has room for, if what the kernel keeps for each counts at all.
+    let refused = (0..100_000).find_map(|_| context.map_user(memory.va(), memory.length()).err());
+    say(&refused.map_or_else(|| "no end".to_owned(), expect::name))?;
+    heard()?;
+    Ok(())
 }

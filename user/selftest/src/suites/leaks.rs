@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Memory that the kernel has lost, as kmemleak finds it. Last in its machine, so that it
+//! tells of everything that was done there.
+
+use anyhow::{ensure, Context as _, Result};
+use std::fs;
+use std::time::Duration;
+
+use crate::host::Host;
+use crate::ktap::{list_tests, skip, Test};
+use crate::module::{pfs_are_back, Absent};
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+
+pub fn tests() -> Vec<Test<Host>> {
+    list_tests![nothing_is_lost]
+}
+
+/// Looked for without the module: then nothing of its own can refer to what it has left behind.
+fn nothing_is_lost(host: &Host) -> Result<()> {
+    if fs::write(KMEMLEAK, "scan=off").is_err() {
+        return Err(skip("kmemleak is off in this kernel"));
+    }
+    let absent = Absent::new(host)?;
+    // Only what is older than five seconds is reported.
+    std::thread::sleep(Duration::from_secs(6));
+    fs::write(KMEMLEAK, "scan").context("kmemleak does not scan")?;
+    let found = fs::read_to_string(KMEMLEAK)?;
+    drop(absent);
+    pfs_are_back(host)?;
+    ensure!(found.is_empty(), "kmemleak found:\n{found}");
+    Ok(())
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A memory cgroup that runs out of memory in the middle of a map: whoever dies of it
+//! leaves nothing pinned, nothing mapped, and nothing charged to the cgroup.
+
+use anyhow::{ensure, Context as _, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::expect;
+use crate::helper::user::{Confined, Task};
+use crate::helper::Helper;
+use crate::host::Host;
+use crate::ktap::{list_tests, skip, Test};
+use crate::ledger;
+use crate::suites::user::Rig;
+
+const TOP: &str = "/sys/fs/cgroup";
+const MIB: u64 = 1 << 20;
+
+pub fn tests() -> Vec<Test<Host>> {
+    list_tests![out_of_memory_for_pages, out_of_memory_for_records]
+}
+
+/// A cgroup with a limit of memory, removed when this goes.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str, bytes: u64) -> Result<Self> {
+        let top = Path::new(TOP);
+        if !top.join("cgroup.controllers").exists() {
+            let mounted = Command::new("mount")
+                .args(["-t", "cgroup2", "cgroup2", TOP])
+                .status()?;
+            ensure!(mounted.success(), "cannot mount cgroup2 at {TOP}");
+        }
+        if fs::write(top.join("cgroup.subtree_control"), "+memory").is_err() {
+            return Err(skip("this kernel has no cgroups of memory"));
+        }
+        let cgroup = Self(top.join(name));
+        fs::create_dir(&cgroup.0)?;
+        fs::write(cgroup.0.join("memory.max"), bytes.to_string())?;
+        Ok(cgroup)
+    }
+
+    /// Bytes that are charged to it.
+    fn charged(&self) -> Result<u64> {
+        let text = fs::read_to_string(self.0.join("memory.current"))?;
+        Ok(text.trim().parse()?)
+    }
+
+    /// How many processes the kernel has killed in it.
+    fn killed(&self) -> Result<u64> {
+        let text = fs::read_to_string(self.0.join("memory.events"))?;
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))
+            .context("memory.events has no oom_kill")?;
+        Ok(count.parse()?)
+    }
+
+    /// What was charged is given back, but for a little that the kernel keeps at hand.
+    fn is_let_go(&self) -> Result<()> {
+        let late = Instant::now() + Duration::from_secs(20);
+        while self.charged()? > MIB && Instant::now() < late {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let left = self.charged()?;
+        ensure!(left <= MIB, "{left} bytes are still charged to the cgroup");
+        Ok(())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A test that failed may have left a process in it.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Maps until there is no memory left in the cgroup; what it charged by then must go again.
+fn exhausted(host: &Host, cgroup: &Cgroup, what: Confined) -> Result<()> {
+    let pins = ledger::pins()?;
+    let task = Task::Confined {
+        cgroup: cgroup.0.clone(),
+        what,
+    };
+    let mut helper = Helper::doing(&task, None)?;
+    expect::equal("what it says", helper.line()?.as_str(), "mapping")?;
+    match helper.line() {
+        // Refused instead of killed: it is still there, and has nothing that it was not given.
+        Ok(refused) => {
+            expect::equal("the refusal", refused.as_str(), "ENOMEM")?;
+            helper.tell("end")?;
+            helper.wait()?;
+        }
+        Err(_) => {
+            expect::equal("the signal that ended it", helper.signal()?, Some(9))?;
+            expect::holds("the cgroup killed it", cgroup.killed()? > 0)?;
+        }
+    }
+    expect::equal("pins", ledger::pins()?, pins)?;
+    cgroup.is_let_go()?;
+    // The space is as good as before.
+    let mut rig = Rig::new(host)?;
+    let memory = crate::mem::user::UserMemory::scattered(16 * crate::mem::PAGE)?;
+    let iova = rig.map(&memory)?;
+    rig.reaches(iova, &memory)?;
+    rig.unmap(&memory)?;
+    rig.refused(iova, &memory)
+}
+
+fn out_of_memory_for_pages(host: &Host) -> Result<()> {
+    let cgroup = Cgroup::new("qat-pages", 32 * MIB)?;
+    exhausted(host, &cgroup, Confined::Pages)
+}
+
+/// The kernel's own memory for mappings is charged to who maps: the cgroup bounds it.
+fn out_of_memory_for_records(host: &Host) -> Result<()> {
+    let cgroup = Cgroup::new("qat-records", 8 * MIB)?;
+    exhausted(host, &cgroup, Confined::Records)
+}
