@@ -43,7 +43,7 @@ conffile_kept() {
 }
 
 only_new_dkms() {
-	[[ $(dkms status -m qat-iommu) != *"/$old"* ]] && absent "/usr/src/qat-iommu-$old" "/var/lib/dkms/qat-iommu/$old"
+	[[ $(dkms status -m qat-iommu) != *"/$old"[,:]* ]] && absent "/usr/src/qat-iommu-$old" "/var/lib/dkms/qat-iommu/$old"
 }
 
 gone() {
