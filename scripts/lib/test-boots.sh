@@ -45,24 +45,31 @@ boots() {
 		lazy-intel-fs   | --iommu intel-fs --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
 		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
 		watch-intel     | --iommu intel --smp 2 --timeout 480      | watch process   | something-added nothing-left
-		edu-intel       | --iommu intel --device edu $LARGE        | edu user-edu modparams |
+		tool            | --iommu intel --pfs 2 --smp 2 --timeout 480 | tool tool-doctor tool-explain tool-lockdown |
+		tool-amd        | --iommu amd                              | tool-amd        |
+		tool-virtio     | --iommu virtio --pfs 2                   | tool-virtio     |
+		tool-shared     | --iommu intel --pf-state shared --vfs 2  | tool-shared tool-vfs |
+		tool-group      | --iommu intel --bridge --pfs 2 --pf-state unbound | tool-group |
+		tool-iommu-off  | --iommu intel --cmdline intel_iommu=off  | tool-iommu-off  |
+		tool-signatures | --iommu intel --no-module --pf-state unbound --cmdline module.sig_enforce=1 | tool-signatures |
+		edu-intel       | --iommu intel --device edu $LARGE        | edu user-edu modparams tool-edu |
 		edu-intel-fs    | --iommu intel-fs --device edu $LARGE     | edu user-edu    |
 		edu-amd         | --iommu amd --device edu $LARGE          | edu user-edu    |
 		edu-virtio      | --iommu virtio --device edu $LARGE       | edu user-edu    |
 		many-intel      | --iommu intel --device edu --icount      | user-many       |
 		many-virtio     | --iommu virtio --device edu --icount     | user-many       |
 		intel-8         | --iommu intel --pfs 8                    | multi info      | something-added nothing-left
-		shared-virtio   | --iommu virtio --pf-state shared         | shared-virtio   | nothing-left
+		shared-virtio   | --iommu virtio --pf-state shared         | shared-virtio tool-shared-virtio | nothing-left
 		none-owned      | --iommu none                             | info identity identity-owned user-untranslated |
-		none-shared     | --iommu none --pf-state shared           | info identity user-untranslated |
-		pt-intel        | --iommu intel --cmdline iommu=pt --pf-state shared | info identity user-untranslated | nothing-added
+		none-shared     | --iommu none --pf-state shared           | info identity user-untranslated tool-no-iommu |
+		pt-intel        | --iommu intel --cmdline iommu=pt --pf-state shared | info identity user-untranslated tool-passthrough | nothing-added
 		pt-amd          | --iommu amd --cmdline iommu=pt --pf-state shared   | info identity user-untranslated | nothing-added
 		unbound         | --iommu intel --pf-state unbound         | nopf unbound    |
-		no-pf           | --iommu amd --pfs 0                      | nopf            |
-		vm-intel        | --iommu intel --guest                    | vm user-untranslated | nothing-added
+		no-pf           | --iommu amd --pfs 0                      | nopf tool-no-pf |
+		vm-intel        | --iommu intel --guest                    | vm user-untranslated tool-vm | nothing-added
 		vm-amd          | --iommu amd --guest                      | vm user-untranslated | nothing-added
 		vm-virtio       | --iommu virtio --guest                   | vm user-untranslated | nothing-added
-		vm-none         | --iommu none --guest                     | vm user-untranslated | nothing-added
+		vm-none         | --iommu none --guest                     | vm user-untranslated tool-vm | nothing-added
 		vm-as-host      | --iommu intel --guest                    | vm-as-host      | something-added
 	END
 }

@@ -15,8 +15,6 @@ use std::{
 /// The version of the ioctl interface that this crate was made for.
 pub const ABI_VERSION: u32 = uapi::QAT_IOMMU_ABI_VERSION as u32;
 
-const UNMAP_FORCE: u32 = 1 << 0;
-
 /// Where the module's device node is.
 pub const DEVICE: &str = "/dev/qat_iommu";
 
@@ -182,7 +180,7 @@ impl Context {
     /// ENOENT if no kernel client has a mapping of exactly this range; EPERM; else as
     /// [`Context::unmap`].
     pub fn unmap_forced(&self, iova: Iova, length: u64) -> Result<(), Error> {
-        self.unmap_with(iova, length, UNMAP_FORCE)
+        self.unmap_with(iova, length, uapi::QAT_IOMMU_UNMAP_FORCE)
     }
 
     fn unmap_with(&self, iova: Iova, length: u64, flags: u32) -> Result<(), Error> {
@@ -192,7 +190,7 @@ impl Context {
             length,
             ..Default::default()
         };
-        let forced = flags & UNMAP_FORCE != 0;
+        let forced = flags & uapi::QAT_IOMMU_UNMAP_FORCE != 0;
         let action = Action::Unmap {
             iova,
             length,

@@ -61,6 +61,9 @@ pub struct Pf {
     pub incomplete: bool,
     /// Ranges at an IOVA of the caller's choice cannot be mapped for it.
     pub no_fixed: bool,
+    /// The kernel's DMA API cannot be told of such ranges, and may use the same IOVAs
+    /// later.
+    pub unreserved: bool,
 }
 
 impl Pf {
@@ -76,6 +79,7 @@ impl Pf {
             translated: has(uapi::QAT_IOMMU_PF_TRANSLATED),
             incomplete: has(uapi::QAT_IOMMU_PF_INCOMPLETE),
             no_fixed: has(uapi::QAT_IOMMU_PF_NO_FIXED),
+            unreserved: has(uapi::QAT_IOMMU_PF_UNRESERVED),
         })
     }
 }

@@ -22,6 +22,7 @@ mod record;
 mod slot;
 mod spawn;
 mod suites;
+mod tool;
 mod traffic;
 mod vfio;
 mod watching;

@@ -23,6 +23,7 @@ mod process;
 mod rebind;
 mod several;
 mod shared;
+mod tool;
 mod unmapping;
 mod usdm;
 mod user;
@@ -251,6 +252,95 @@ pub fn all() -> Vec<Suite<Host>> {
             "kclient",
             "the classic calls from kernel modules",
             vec![kclient::tests()],
+        ),
+        suite(
+            "tool",
+            "the tool's commands, and its manual",
+            vec![
+                tool::manual::tests(),
+                tool::commands::tests(),
+                tool::programs::tests(),
+            ],
+        ),
+        suite(
+            "tool-doctor",
+            "hosts that are broken on purpose, and what doctor says of them",
+            vec![tool::doctor::tests()],
+        ),
+        suite(
+            "tool-explain",
+            "faults of every kind, by real DMA, and what explain says of them",
+            vec![tool::explain::tests()],
+        ),
+        suite(
+            "tool-edu",
+            "explain and selftest with QEMU's edu device",
+            vec![tool::explain::edu_tests(), tool::commands::edu_tests()],
+        ),
+        suite(
+            "tool-amd",
+            "explain where the IOMMU tells no address",
+            vec![tool::explain::amd_tests()],
+        ),
+        suite(
+            "tool-virtio",
+            "explain behind virtio-iommu",
+            vec![tool::explain::virtio_tests()],
+        ),
+        suite(
+            "tool-no-iommu",
+            "doctor without an IOMMU",
+            vec![tool::boots::no_iommu()],
+        ),
+        suite(
+            "tool-iommu-off",
+            "doctor with an IOMMU that is off",
+            vec![tool::boots::iommu_off()],
+        ),
+        suite(
+            "tool-passthrough",
+            "doctor with an IOMMU that passes through",
+            vec![tool::boots::passthrough()],
+        ),
+        suite(
+            "tool-no-pf",
+            "doctor without a PF",
+            vec![tool::boots::no_pf()],
+        ),
+        suite(
+            "tool-vm",
+            "doctor in a virtual machine",
+            vec![tool::boots::in_a_vm()],
+        ),
+        suite(
+            "tool-shared",
+            "doctor with a shared PF",
+            vec![tool::boots::shared()],
+        ),
+        suite(
+            "tool-shared-virtio",
+            "the same behind virtio-iommu",
+            vec![tool::boots::shared_virtio()],
+        ),
+        suite(
+            "tool-vfs",
+            "doctor and bind with VFs that are on",
+            vec![tool::boots::vfs()],
+        ),
+        suite(
+            "tool-group",
+            "doctor and bind with a group of several devices",
+            vec![tool::boots::grouped()],
+        ),
+        suite(
+            "tool-signatures",
+            "doctor where only signed modules are loaded",
+            vec![tool::boots::signatures()],
+        ),
+        suite(
+            "tool-lockdown",
+            "doctor on a kernel that is locked down",
+            vec![tool::boots::lockdown()],
         ),
         suite(
             "modparams",

@@ -71,7 +71,7 @@ fn watch(
             put("\x1b[H\x1b[2J")?;
         }
         draw(host, arguments, output)?;
-        if signals::within(&mut ended, pause) {
+        if signals::within(&mut ended, pause).is_some() {
             return Ok(());
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use crate::number::{parse, parse_size, size};
 use crate::output::Output;
@@ -172,9 +173,18 @@ fn hold(
     if let Some(phys) = mapped.phys {
         child.env("QAT_IOMMU_PHYS", format!("{phys:#x}"));
     }
-    let status = child
-        .status()
-        .with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
+    let child = child.spawn();
+    let mut child = child.with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        // A signal that is meant to end this program ends the command, and so this program.
+        let pid = rustix::process::Pid::from_child(&child);
+        if let Some(signal) = signals::within(ended, Duration::from_millis(20)) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    };
     // As a shell does: 128 and the signal's number.
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     Ok(ExitCode::from(

@@ -2,6 +2,7 @@
 //! Waiting for the signals that end a program.
 
 use anyhow::Context as _;
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::time::{Duration, Instant};
@@ -11,16 +12,16 @@ pub fn catch() -> anyhow::Result<Signals> {
     Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot catch signals")
 }
 
-/// Waits, and tells whether one of them came meanwhile.
-pub fn within(signals: &mut Signals, pause: Duration) -> bool {
+/// Waits, or until one of them comes; which.
+pub fn within(signals: &mut Signals, pause: Duration) -> Option<Signal> {
     const STEP: Duration = Duration::from_millis(50);
     let end = Instant::now() + pause;
     loop {
-        if signals.pending().next().is_some() {
-            return true;
+        if let Some(number) = signals.pending().next() {
+            return Signal::from_named_raw(number);
         }
         match end.checked_duration_since(Instant::now()) {
-            None => return false,
+            None => return None,
             Some(left) => std::thread::sleep(left.min(STEP)),
         }
     }

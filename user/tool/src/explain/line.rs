@@ -54,6 +54,14 @@ pub struct Requester {
 }
 
 impl Requester {
+    /// The host bridge: it makes no accesses.
+    const NOBODY: Self = Self {
+        segment: Some(0),
+        bus: 0,
+        device: 0,
+        function: 0,
+    };
+
     pub fn is(self, address: PfAddress) -> bool {
         self.segment
             .is_none_or(|segment| segment == address.domain())
@@ -207,11 +215,14 @@ fn amd(line: &str) -> Option<Fault> {
         .or_else(in_front)
         .and_then(Requester::parse);
     let mut fault = Fault::by(Reporter::AmdVi, device);
-    // Where the IOMMU tells neither, both are 0.
+    // Where the IOMMU tells neither, both are 0; QEMU's does not tell the device either.
     let domain = value("domain=").and_then(hex);
     fault.address = value("address=")
         .and_then(hex)
         .filter(|address| *address != 0 || domain != Some(0));
+    if fault.address.is_none() {
+        fault.device = device.filter(|device| *device != Requester::NOBODY);
+    }
     fault.access = fault
         .address
         .and(value("flags=").and_then(hex))
@@ -290,6 +301,11 @@ mod tests {
         let fault = Fault::parse(line).unwrap();
         assert_eq!(fault.device.unwrap().to_string(), "0000:01:00.0");
         assert_eq!((fault.address, fault.access), (None, None));
+
+        let line = "pci 0000:00:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0000 \
+                    address=0x0 flags=0x0009]";
+        let fault = Fault::parse(line).unwrap();
+        assert_eq!((fault.device, fault.address), (None, None));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Cause {
     ReleasedByClose,
     /// Its PF was unbound.
     ReleasedByUnbind,
+    /// A kernel client had left it, and it was released by force.
+    ReleasedByForce,
     /// The map did not succeed.
     MapFailed,
     PastEnd,
@@ -270,6 +272,7 @@ impl<'a> Scene<'a> {
         let cause = match gone.why.as_str() {
             "close" => Cause::ReleasedByClose,
             "unbind" => Cause::ReleasedByUnbind,
+            "force" => Cause::ReleasedByForce,
             "failed" => Cause::MapFailed,
             _ => Cause::UsedAfterUnmap,
         };
@@ -343,7 +346,12 @@ impl<'a> Scene<'a> {
     /// Nobody says which PF.
     fn address_alone(&self, fault: &Fault) -> Verdict {
         let Some(address) = fault.address else {
-            return Verdict::new(Cause::NoAddress);
+            let pfs = self.pfs.iter().map(|pf| pf.address.to_string());
+            return Verdict {
+                others: pfs.collect(),
+                recent: self.records.history.iter().rev().take(3).cloned().collect(),
+                ..Verdict::new(Cause::NoAddress)
+            };
         };
         if let Some(mapping) = self.live(address).next() {
             let space = self.records.space(mapping.space);

@@ -84,6 +84,7 @@ fn what_went_before_the_fault_is_told_by_how_it_went() {
         ("unmap", Cause::UsedAfterUnmap),
         ("close", Cause::ReleasedByClose),
         ("unbind", Cause::ReleasedByUnbind),
+        ("force", Cause::ReleasedByForce),
         ("failed", Cause::MapFailed),
     ] {
         let history = vec![gone(9_000_000_000, why, mapping(1, AT, "user", "rw"))];
@@ -203,6 +204,11 @@ fn what_cannot_be_known_is_said() {
     let verdict = judge(&records(vec![], history), &Fault::parse(line).unwrap());
     assert_eq!(verdict.cause, Cause::NoAddress);
     assert_eq!(verdict.recent.len(), 1);
+    let nobody = "AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:00:00.0 domain=0x0000 \
+                  address=0x0 flags=0x0000]";
+    let verdict = judge(&records(vec![], vec![]), &Fault::parse(nobody).unwrap());
+    assert_eq!(verdict.cause, Cause::NoAddress);
+    assert_eq!(verdict.others, [PF, OTHER]);
     let stranger = "DMAR: [DMA Read NO_PASID] Request device [00:1f.0] fault addr 0x1000 [fault \
                     reason 0x06] PTE Read access is not set";
     let verdict = judge(&records(vec![], vec![]), &Fault::parse(stranger).unwrap());

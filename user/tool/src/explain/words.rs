@@ -35,6 +35,7 @@ fn headline(cause: Cause) -> &'static str {
         Cause::UsedAfterUnmap => "Used after unmap",
         Cause::ReleasedByClose => "Used after its program closed it",
         Cause::ReleasedByUnbind => "Used after its PF was unbound",
+        Cause::ReleasedByForce => "Used after it was released by force",
         Cause::MapFailed => "Used although the map failed",
         Cause::PastEnd => "Past the end",
         Cause::BeforeStart => "Before the start",
@@ -76,6 +77,12 @@ fn what(fault: &Fault, verdict: &Verdict) -> String {
         address
     };
     match (verdict.cause, &verdict.mapping, &verdict.gone) {
+        (Cause::NoAddress, ..) if verdict.pf.is_none() => format!(
+            "a device (this host's PFs: {}) made an access that was refused; this IOMMU (QEMU's \
+             AMD one, for instance) tells neither the address, nor the device, nor whether it was \
+             a read",
+            verdict.others.join(" ")
+        ),
         (Cause::NoAddress, ..) => format!(
             "{who} made an access that was refused; this IOMMU (a virtual AMD one, for instance) \
              tells neither the address nor whether it was a read"
@@ -173,6 +180,7 @@ fn past(fault: &Fault, gone: &Gone) -> String {
     let how = match gone.why.as_str() {
         "close" => "went when its file was closed or its program ended",
         "unbind" => "went when its PF was unbound",
+        "force" => "was released by force",
         "failed" => "was undone, as the map failed",
         _ => "was unmapped",
     };
@@ -200,6 +208,9 @@ fn advice(fault: &Fault, verdict: &Verdict) -> String {
             .into(),
         Cause::ReleasedByUnbind => "Map again once the PF is bound; INFO's generation tells when \
              PFs come and go."
+            .into(),
+        Cause::ReleasedByForce => "A kernel client left it mapped, and somebody ran `qat-iommu \
+             unmap --force`: something still used it."
             .into(),
         Cause::MapFailed => "Check the result of the map before using the address.".into(),
         Cause::PastEnd => "Check the lengths that were given to the device against the length \
@@ -255,13 +266,9 @@ fn advice(fault: &Fault, verdict: &Verdict) -> String {
 /// The best that can be said without an address.
 fn recent(history: &[Gone]) -> String {
     if history.is_empty() {
-        return "Nothing has been unmapped in its space: look for an address that was never mapped."
-            .into();
+        return "Nothing has been unmapped: look for an address that was never mapped.".into();
     }
-    let mut text = format!(
-        "The last {} that went from its space:",
-        count(history.len(), "mapping")
-    );
+    let mut text = format!("The last {} that went:", count(history.len(), "mapping"));
     for gone in history {
         let _ = write!(
             text,

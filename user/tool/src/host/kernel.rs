@@ -10,9 +10,17 @@ pub enum Iommu {
     /// Devices are in IOMMU groups.
     On,
     /// The firmware describes one, and the kernel does not use it.
-    Off,
+    Off(Maker),
     /// The firmware describes none.
     Absent,
+}
+
+/// Whose IOMMU the firmware describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    Intel,
+    Amd,
+    Virtio,
 }
 
 impl Host {
@@ -28,15 +36,20 @@ impl Host {
     }
 
     pub fn iommu(&self) -> Iommu {
-        const TABLES: [&str; 3] = ["DMAR", "IVRS", "VIOT"];
-        let described = |name: &str| self.exists(format!("/sys/firmware/acpi/tables/{name}"));
+        const TABLES: [(&str, Maker); 3] = [
+            ("DMAR", Maker::Intel),
+            ("IVRS", Maker::Amd),
+            ("VIOT", Maker::Virtio),
+        ];
         if self.has_groups() {
-            Iommu::On
-        } else if TABLES.into_iter().any(described) {
-            Iommu::Off
-        } else {
-            Iommu::Absent
+            return Iommu::On;
         }
+        let described =
+            |(name, _): &&(&str, _)| self.exists(format!("/sys/firmware/acpi/tables/{name}"));
+        TABLES
+            .iter()
+            .find(described)
+            .map_or(Iommu::Absent, |(_, maker)| Iommu::Off(*maker))
     }
 
     /// How far the kernel is locked down: `integrity`, `confidentiality`, or not at all.
@@ -74,7 +87,7 @@ mod tests {
         assert_eq!(host.iommu(), Iommu::Absent);
         fs::create_dir_all(tree.path().join("sys/firmware/acpi/tables")).unwrap();
         fs::write(tree.path().join("sys/firmware/acpi/tables/DMAR"), "").unwrap();
-        assert_eq!(host.iommu(), Iommu::Off);
+        assert_eq!(host.iommu(), Iommu::Off(Maker::Intel));
         fs::create_dir_all(tree.path().join("sys/kernel/iommu_groups/0")).unwrap();
         assert_eq!(host.iommu(), Iommu::On);
     }

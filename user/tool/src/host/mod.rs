@@ -13,7 +13,7 @@ mod users;
 
 pub use devices::Function;
 pub use groups::Reserved;
-pub use kernel::Iommu;
+pub use kernel::{Iommu, Maker};
 pub use module::OWN_DRIVER;
 
 use std::{

@@ -24,15 +24,27 @@ fn one(facts: &Facts, pf: &Function, number: u32) -> Finding {
     if others.is_empty() {
         return Finding::ok(ID, format!("{address} is alone in IOMMU group {number}"));
     }
+    let others = others.join(", ");
+    let remedy =
+        "put the card into a slot of its own that a PCI Express root port with ACS serves, or \
+         turn ACS on in the firmware's setup; the devices of a group are in: \
+         ls /sys/kernel/iommu_groups/*/devices";
+    if facts.usable(pf).is_some_and(|pf| !pf.owned) {
+        return Finding::warning(
+            ID,
+            format!(
+                "{address} shares IOMMU group {number} with {others}: its driver may keep it, but \
+                 qat_iommu refuses to own it"
+            ),
+            remedy,
+        );
+    }
     Finding::failure(
         ID,
         format!(
-            "{address} shares IOMMU group {number} with {}: they could reach each other's \
-             memory, so qat_iommu refuses the PF",
-            others.join(", ")
+            "{address} shares IOMMU group {number} with {others}: they could reach each other's \
+             memory, so qat_iommu refuses to own the PF"
         ),
-        "put the card into a slot of its own that a PCI Express root port with ACS serves, or \
-         turn ACS on in the firmware's setup; the devices of a group are in: \
-         ls /sys/kernel/iommu_groups/*/devices",
+        remedy,
     )
 }

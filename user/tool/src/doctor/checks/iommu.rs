@@ -2,7 +2,7 @@
 //! Does an IOMMU translate what the PFs access?
 
 use crate::doctor::{Facts, Finding};
-use crate::host::{Function, Host, Iommu, OWN_DRIVER};
+use crate::host::{Function, Host, Iommu, Maker, OWN_DRIVER};
 
 const ID: &str = "iommu";
 
@@ -15,7 +15,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             )]
         }
         Iommu::On => on(facts),
-        Iommu::Off => vec![off(&facts.host)],
+        Iommu::Off(maker) => vec![off(&facts.host, maker)],
         Iommu::Absent => vec![Finding::failure(
             ID,
             "no IOMMU: the PFs reach all of memory, and only addresses equal to the physical \
@@ -25,27 +25,28 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     }
 }
 
-fn off(host: &Host) -> Finding {
-    let (option, line) = if host.is_amd() {
-        ("amd_iommu=off", "amd_iommu=on")
-    } else {
-        ("intel_iommu=off", "intel_iommu=on")
-    };
-    let found = [option, "iommu=off"]
-        .into_iter()
-        .find(|word| host.booted_with(word));
+fn off(host: &Host, maker: Maker) -> Finding {
+    const FILE: &str =
+        "GRUB_CMDLINE_LINUX in /etc/default/grub, then: sudo update-grub && sudo reboot";
+    let words = ["intel_iommu=off", "amd_iommu=off", "iommu=off"];
+    let found = words.into_iter().find(|word| host.booted_with(word));
     let why = match found {
         Some(word) => format!("the kernel was booted with {word}"),
         None => "this kernel leaves it off unless told otherwise".into(),
     };
-    let change = match found {
-        Some(word) => format!("take {word} out of, and put {line} into,"),
-        None => format!("put {line} into"),
+    let remedy = match (found, maker) {
+        (Some(word), Maker::Intel) => {
+            format!("take {word} out of, and put intel_iommu=on into, {FILE}")
+        }
+        (Some(word), _) => format!("take {word} out of {FILE}"),
+        (None, Maker::Intel) => format!("put intel_iommu=on into {FILE}"),
+        (None, Maker::Amd) => "sudo dmesg | grep -i amd-vi".into(),
+        (None, Maker::Virtio) => "sudo modprobe virtio-iommu".into(),
     };
     Finding::failure(
         ID,
         format!("the IOMMU is off: {why}; the PFs reach all of memory"),
-        format!("{change} GRUB_CMDLINE_LINUX in /etc/default/grub, then: sudo update-grub && sudo reboot"),
+        remedy,
     )
 }
 

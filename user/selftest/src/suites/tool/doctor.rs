@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `doctor` on hosts that are broken on purpose, as far as one machine can be broken and mended
+//! again: each cause is named, with the line that mends it, and nothing else fails.
+
+use anyhow::{ensure, Context as _, Result};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{chown, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+
+use super::Changed;
+use crate::abi::NODE;
+use crate::host::{Host, OWN_DRIVER};
+use crate::ktap::{list_tests, Test};
+use crate::mem::user::UserMemory;
+use crate::mem::HUGE;
+use crate::module::{Absent, CommandFile, Loaded, Reloaded, KCLIENT};
+use crate::tool::{self, Diagnosis};
+
+pub fn tests() -> Vec<Test<Host>> {
+    list_tests![
+        a_good_host,
+        pf_without_a_driver,
+        pf_held_by_vfio_pci,
+        one_of_two_pfs_missing,
+        pf_that_the_module_was_not_given,
+        node_closed_to_a_user,
+        user_not_in_the_group,
+        node_open_to_all,
+        node_missing,
+        memory_lock_limit,
+        huge_pages_off,
+        huge_pages_used_up,
+        module_not_loaded,
+        module_of_another_kernel,
+        module_told_that_this_is_a_vm,
+        physical_maps_off,
+        mapping_left_behind,
+        boot_file_with_an_error,
+        boot_file_with_a_stranger,
+    ]
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {arguments:?}: {said}");
+    Ok(())
+}
+
+fn a_good_host(host: &Host) -> Result<()> {
+    let found = Diagnosis::new(&[])?;
+    for id in [
+        "pf",
+        "iommu",
+        "module-loaded",
+        "driver",
+        "group",
+        "reserved",
+        "node",
+        "vm",
+        "sriov",
+    ] {
+        found.is_well(id)?;
+    }
+    found.fails_only_with(&[])?;
+    // One finding for each PF.
+    let pfs = host.all_pfs()?;
+    for pf in &pfs {
+        found.names("driver", "ok", &pf.0, "")?;
+    }
+    ensure!(found.findings("driver").count() == pfs.len());
+    Ok(())
+}
+
+/// Without the drivers of all PFs, while something is done.
+fn with_free_pfs(host: &Host, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    let pfs = host.all_pfs()?;
+    for pf in &pfs {
+        pf.unbind()?;
+    }
+    let result = act();
+    for pf in &pfs {
+        pf.bind(OWN_DRIVER)?;
+    }
+    result
+}
+
+fn pf_without_a_driver(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    with_free_pfs(host, || {
+        for pf in host.all_pfs()? {
+            fs::write(pf.path().join("driver_override"), "\n")?;
+        }
+        let found = Diagnosis::new(&[])?;
+        let remedy = format!("sudo qat-iommu bind {}", pf.0);
+        found.names("driver", "failure", "has no driver", &remedy)?;
+        found.fails_only_with(&["driver"])
+    })
+}
+
+fn pf_held_by_vfio_pci(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    with_free_pfs(host, || {
+        run("modprobe", &["vfio-pci"])?;
+        pf.bind("vfio-pci")?;
+        let found = Diagnosis::new(&[]);
+        pf.unbind()?;
+        let found = found?;
+        let remedy = format!("sudo qat-iommu bind {}", pf.0);
+        found.names("driver", "failure", "held by vfio-pci", &remedy)?;
+        found.fails_only_with(&["driver"])
+    })
+}
+
+fn one_of_two_pfs_missing(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    pf.unbind()?;
+    let found = Diagnosis::new(&[]);
+    pf.bind(OWN_DRIVER)?;
+    let found = found?;
+    // Another PF can be used, so that it may be meant.
+    found.names("driver", "warning", &pf.0, "qat-iommu bind")?;
+    found.fails_only_with(&[])
+}
+
+fn pf_that_the_module_was_not_given(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    pf.unbind()?;
+    // Still kept for the module, but it was not asked to take it.
+    let found = Diagnosis::new(&[]);
+    pf.bind(OWN_DRIVER)?;
+    let found = found?;
+    found.names("driver", "warning", "meant for qat_iommu", "dmesg")?;
+    found.fails_only_with(&[])
+}
+
+/// `doctor` as the user nobody.
+fn as_nobody() -> Result<Diagnosis> {
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all",
+    ]);
+    command.args(["qat-iommu", "doctor", "--json", "--memlock", "4K"]);
+    Diagnosis::by(&mut command)
+}
+
+fn node_closed_to_a_user(_: &Host) -> Result<()> {
+    let found = as_nobody()?;
+    found.names(
+        "node",
+        "failure",
+        "nobody may not open it",
+        "groupadd --system qat-iommu",
+    )?;
+    found.names(
+        "node",
+        "failure",
+        "root:root 0600",
+        "usermod -a -G qat-iommu nobody",
+    )?;
+    found.fails_only_with(&["node"])
+}
+
+fn user_not_in_the_group(_: &Host) -> Result<()> {
+    let groups = fs::read_to_string("/etc/group")?;
+    let _groups = Changed::new("/etc/group", &format!("{groups}qat-iommu:x:989:\n"))?;
+    chown(NODE, None, Some(989))?;
+    fs::set_permissions(NODE, Permissions::from_mode(0o660))?;
+    let found = as_nobody();
+    chown(NODE, None, Some(0))?;
+    fs::set_permissions(NODE, Permissions::from_mode(0o600))?;
+    let found = found?;
+    found.names(
+        "node",
+        "failure",
+        "root:qat-iommu 0660",
+        "sudo usermod -a -G qat-iommu nobody",
+    )?;
+    found.fails_only_with(&["node"])
+}
+
+fn node_open_to_all(_: &Host) -> Result<()> {
+    fs::set_permissions(NODE, Permissions::from_mode(0o666))?;
+    let found = Diagnosis::new(&[]);
+    fs::set_permissions(NODE, Permissions::from_mode(0o600))?;
+    let found = found?;
+    found.names("node", "warning", "every user", "chmod 0660 /dev/qat_iommu")?;
+    found.fails_only_with(&[])
+}
+
+fn node_missing(_: &Host) -> Result<()> {
+    const ASIDE: &str = "/dev/qat_iommu.aside";
+    fs::rename(NODE, ASIDE)?;
+    let found = Diagnosis::new(&[]);
+    fs::rename(ASIDE, NODE)?;
+    let found = found?;
+    found.names(
+        "node",
+        "failure",
+        "missing, although the module is loaded",
+        "udevadm trigger",
+    )?;
+    found.fails_only_with(&["node"])
+}
+
+fn memory_lock_limit(_: &Host) -> Result<()> {
+    let limited = |limits: &str, wanted: &str| {
+        let script = format!(
+            "{limits} && exec setpriv --bounding-set=-ipc_lock,-sys_resource --inh-caps=-ipc_lock \
+             qat-iommu doctor --json --memlock {wanted}"
+        );
+        Diagnosis::by(Command::new("bash").args(["-c", &script]))
+    };
+    let hard = limited("ulimit -l 8192", "64M")?;
+    let line = "'@qat-iommu - memlock 65536' | sudo tee /etc/security/limits.d/qat-iommu.conf";
+    hard.names("memlock", "failure", "may lock 8M, not 64M", line)?;
+    hard.fails_only_with(&["memlock"])?;
+    limited("ulimit -H -l unlimited && ulimit -S -l 8192", "64M")?.names(
+        "memlock",
+        "failure",
+        "may lock 8M, not 64M",
+        "ulimit -l 65536",
+    )?;
+    limited("ulimit -l 8192", "8M")?
+        .is_well("memlock")?
+        .fails_only_with(&[])
+}
+
+fn huge_pages_off(_: &Host) -> Result<()> {
+    let _none = Changed::new("/proc/sys/vm/nr_hugepages", "0")?;
+    let _off = Changed::new("/sys/kernel/mm/transparent_hugepage/enabled", "never")?;
+    let found = Diagnosis::new(&[])?;
+    found.names(
+        "hugepages",
+        "warning",
+        "none reserved, and transparent ones are off",
+        "madvise",
+    )?;
+    found.fails_only_with(&[])
+}
+
+fn huge_pages_used_up(_: &Host) -> Result<()> {
+    let _two = Changed::new("/proc/sys/vm/nr_hugepages", "2")?;
+    let used = UserMemory::huge(2 * HUGE)?;
+    used.touch();
+    let found = Diagnosis::new(&[])?;
+    found.names(
+        "hugepages",
+        "warning",
+        "all 2 pages are in use",
+        "/proc/sys/vm/nr_hugepages",
+    )?;
+    found.fails_only_with(&[])?;
+    drop(used);
+    Diagnosis::new(&[])?
+        .is_well("hugepages")?
+        .fails_only_with(&[])
+}
+
+/// The directory of this kernel's modules, writable until this goes.
+pub struct WritableModules(String);
+
+impl WritableModules {
+    pub fn new() -> Result<Self> {
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
+        let modules = format!("/lib/modules/{release}");
+        let layer = "/run/tool-modules";
+        fs::create_dir_all(layer)?;
+        run("mount", &["-t", "tmpfs", "tool", layer])?;
+        fs::create_dir_all(format!("{layer}/upper"))?;
+        fs::create_dir_all(format!("{layer}/work"))?;
+        let options = format!("lowerdir={modules},upperdir={layer}/upper,workdir={layer}/work");
+        run(
+            "mount",
+            &["-t", "overlay", "-o", &options, "tool", &modules],
+        )?;
+        Ok(Self(modules))
+    }
+
+    /// Installs the module as `make install` does.
+    pub fn install(&self, host: &Host) -> Result<()> {
+        let updates = format!("{}/updates", self.0);
+        fs::create_dir_all(&updates)?;
+        fs::copy(
+            crate::module::file(host, OWN_DRIVER),
+            format!("{updates}/qat_iommu.ko"),
+        )
+        .context("cannot install the module")?;
+        Ok(())
+    }
+}
+
+impl Drop for WritableModules {
+    fn drop(&mut self) {
+        let _ = run("umount", &[&self.0]);
+        let _ = run("umount", &["/run/tool-modules"]);
+    }
+}
+
+fn module_not_loaded(host: &Host) -> Result<()> {
+    let modules = WritableModules::new()?;
+    modules.install(host)?;
+    let absent = Absent::new(host)?;
+    let found = Diagnosis::new(&[]);
+    drop(absent);
+    let found = found?;
+    found.is_well("module-built")?;
+    found.names(
+        "module-loaded",
+        "failure",
+        "is not loaded",
+        "sudo modprobe qat_iommu",
+    )?;
+    ensure!(found.findings("module-loaded").count() == 1);
+    found.fails_only_with(&["module-loaded"])
+}
+
+fn module_of_another_kernel(host: &Host) -> Result<()> {
+    let other = Path::new("/lib/modules/6.1.0-tool/updates");
+    fs::create_dir_all(other)?;
+    fs::write(other.join("qat_iommu.ko"), "")?;
+    let absent = Absent::new(host)?;
+    let found = Diagnosis::new(&[]);
+    drop(absent);
+    fs::remove_dir_all("/lib/modules/6.1.0-tool")?;
+    let (found, release) = (found?, rustix::system::uname());
+    let release = release.release().to_string_lossy();
+    let package = format!("apt install qat-iommu-modules-{release}");
+    found.names("module-built", "failure", &release, &package)?;
+    found.names(
+        "module-built",
+        "failure",
+        "it is for 6.1.0-tool",
+        "make install",
+    )?;
+    Ok(())
+}
+
+fn module_told_that_this_is_a_vm(host: &Host) -> Result<()> {
+    let told = Reloaded::with(host, &["virt=vm"])?;
+    let found = Diagnosis::new(&[]);
+    drop(told);
+    let found = found?;
+    found.names(
+        "vm",
+        "warning",
+        "told that it is a virtual machine",
+        "virt=auto",
+    )?;
+    found.fails_only_with(&[])
+}
+
+fn physical_maps_off(host: &Host) -> Result<()> {
+    let told = Reloaded::with(host, &["phys=off"])?;
+    let found = Diagnosis::new(&[]);
+    drop(told);
+    let found = found?;
+    found.names(
+        "lockdown",
+        "warning",
+        "phys=off",
+        "modprobe qat_iommu phys=ram",
+    )?;
+    found.fails_only_with(&[])
+}
+
+/// An entry that a kernel client leaves when it is removed; `act` gets its IOVA.
+pub fn with_leftover(host: &Host, act: impl FnOnce(u64) -> Result<()>) -> Result<()> {
+    let client = Loaded::new(host, KCLIENT, &[])?;
+    let file = CommandFile::kclient();
+    let answer = file.run("alloc 4096")?;
+    let (_, phys) = answer.split_once(" 0x").context("an address")?;
+    let phys = u64::from_str_radix(phys, 16)?;
+    file.expect(&format!("map {phys:#x} {phys:#x} 4096"), "0")?;
+    drop(client);
+    let result = act(phys);
+    // What it left stands in the way of everything that follows.
+    let _ = tool::output(&mut tool::tool(&[
+        "unmap",
+        "--force",
+        &format!("{phys:#x}"),
+        "4096",
+    ]));
+    result
+}
+
+fn mapping_left_behind(host: &Host) -> Result<()> {
+    with_leftover(host, |iova| {
+        let found = Diagnosis::new(&[])?;
+        let remedy = format!("sudo qat-iommu unmap --force {iova:#x} 0x1000");
+        found.names("leftovers", "warning", "1 mapping left behind", &remedy)?;
+        found.fails_only_with(&[])
+    })?;
+    ensure!(Diagnosis::new(&[])?.findings("leftovers").count() == 0);
+    Ok(())
+}
+
+fn boot_file_with_an_error(_: &Host) -> Result<()> {
+    let _file = Changed::new("/etc/qat-iommu.conf", "# PFs\n6b:00.0\n")?;
+    let found = Diagnosis::new(&[])?;
+    found.names("boot", "failure", "line 2", "/etc/qat-iommu.conf")?;
+    found.fails_only_with(&["boot"])
+}
+
+fn boot_file_with_a_stranger(_: &Host) -> Result<()> {
+    let _file = Changed::new("/etc/qat-iommu.conf", "0000:ff:1f.0\n")?;
+    let found = Diagnosis::new(&[])?;
+    found.names("boot", "warning", "0000:ff:1f.0", "/etc/qat-iommu.conf")?;
+    found.fails_only_with(&[])
+}
