@@ -44,7 +44,7 @@ impl Copier {
         };
         if (pf.vendor, pf.device) == EDU {
             copier.kind = Kind::Edu;
-            return Ok((copier.read(0) & 0xff == 0xed).then_some(copier));
+            return Ok((copier.read_half(0) & 0xff == 0xed).then_some(copier));
         }
         Ok((copier.read(0) == MAGIC).then_some(copier))
     }
@@ -92,6 +92,12 @@ impl Copier {
     fn read(&self, offset: usize) -> u64 {
         // SAFETY: `register` is within the mapping and aligned.
         unsafe { self.register(offset).read_volatile() }
+    }
+
+    /// The identification of `edu` can be read in this width only.
+    fn read_half(&self, offset: usize) -> u32 {
+        // SAFETY: as above; half of a register is aligned, too.
+        unsafe { self.register(offset).cast::<u32>().read_volatile() }
     }
 
     fn write(&self, offset: usize, value: u64) {
