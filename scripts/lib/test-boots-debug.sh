@@ -9,6 +9,7 @@ ROOM='--mem 3G --smp 2'
 # boots: name | options | variables and suites | claims of `qat-iommu-selftest record`
 boots() {
 	cat <<-END
+		churn-intel   | --iommu intel --pfs 3 --smp 2 --mem 3G --hotplug --timeout 1500 | QAT_IOMMU_CHURN_EVENTS=1000 churn | something-added nothing-left
 		user-intel    | --iommu intel $ROOM                        | user                | something-added nothing-left
 		process-intel | --iommu intel $ROOM                        | process             | something-added nothing-left
 		owned-intel   | --iommu intel $ROOM --cmdline kmemleak=on  | info owned badinput compat32 rebind kclient watch leaks | something-added nothing-left

@@ -326,7 +326,7 @@ fn used_pages_follow_alignment() {
 proptest! {
     #[test]
     fn used_pages_are_those_of_a_walk(
-        bitmap in prop_oneof![Just(INTEL), Just(0x7_f000), (0_u64..1 << 12).prop_map(|more| more << 12 | PAGE)],
+        bitmap in prop_oneof![Just(INTEL), Just(0x7_f000), (0_u64..1 << 12).prop_map(|more| (more << 12) | PAGE)],
         iova in 0_u64..4096,
         phys in 0_u64..4096,
         same_step: bool,

@@ -47,11 +47,13 @@ fn put(layout: &mut Layout<u32>, span: Span<Iova>) {
 
 fn refusal(layout: &mut Layout<u32>, span: Span<Iova>) -> Option<Error> {
     let before = layout.live().len();
+    let free = layout.is_free(span);
     let inserted = layout.insert(node(span, 9)).map_err(|refused| {
         assert_eq!((refused.node.span(), *refused.node.value()), (span, 9));
         refused.error
     });
     assert_eq!(layout.live().len() - before, usize::from(inserted.is_ok()));
+    assert_eq!(free, inserted.is_ok());
     inserted.err()
 }
 
