@@ -19,12 +19,12 @@ boots() {
 		user-amd        | --iommu amd --smp 2 $LARGE               | user            | something-added nothing-left
 		user-virtio     | --iommu virtio --smp 2 $LARGE            | user            | something-added nothing-left
 		user-intel-fs   | --iommu intel-fs --smp 2 $LARGE          | user            |
-		life-intel      | --iommu intel --pfs 3 --vfs 2 --smp 2    | life life-sriov | something-added nothing-left
+		life-intel      | --iommu intel --pfs 3 --vfs 2 --smp 2 --timeout 480 | life | something-added nothing-left
 		life-hotplug    | --iommu intel --pfs 3 --vfs 2 --smp 2 --hotplug | life-hotplug |
-		churn-intel     | --iommu intel --pfs 3 --vfs 2 --smp 2 --hotplug | churn      | something-added nothing-left
-		churn-amd       | --iommu amd --pfs 3 --vfs 2 --smp 2      | life-sriov churn | something-added nothing-left
-		churn-virtio    | --iommu virtio --pfs 3 --vfs 2 --smp 2   | life-sriov churn | something-added nothing-left
-		churn-intel-fs  | --iommu intel-fs --pfs 3 --vfs 2 --smp 2 | life-sriov churn |
+		churn-intel     | --iommu intel --pfs 3 --vfs 2 --smp 2 --hotplug --timeout 480 | life-sriov churn | something-added nothing-left
+		churn-amd       | --iommu amd --pfs 3 --vfs 2 --smp 2 --timeout 480 | life-sriov churn | something-added nothing-left
+		churn-virtio    | --iommu virtio --pfs 3 --vfs 2 --smp 2 --timeout 480 | life-sriov churn | something-added nothing-left
+		churn-intel-fs  | --iommu intel-fs --pfs 3 --vfs 2 --smp 2 --timeout 480 | life-sriov churn |
 		growth-intel    | --iommu intel --pfs 2 --functions --pf-state unbound --smp 2 | life-growth |
 		intel           | --iommu intel --smp 2                    | $OWNED usdm modparams lockdown | something-added nothing-left
 		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED | something-added nothing-left

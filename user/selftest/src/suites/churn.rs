@@ -3,7 +3,7 @@
 //! look up and have the PFs do DMA; see `traffic`. The seed is printed, and the same seed
 //! does the same things.
 //!
-//! `QAT_IOMMU_CHURN_EVENTS` says how many (80), `QAT_IOMMU_CHURN_SEED` which (random).
+//! `QAT_IOMMU_CHURN_EVENTS` says how many (48), `QAT_IOMMU_CHURN_SEED` which (random).
 
 mod events;
 
@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test<Host>> {
 }
 
 /// How many events there are without a word of anybody's.
-const EVENTS: u64 = 80;
+const EVENTS: u64 = 48;
 /// How many events there are from one quiet point to the next.
 const QUIET: u64 = 8;
 /// The most steps that each thread is given between two events.

@@ -185,7 +185,10 @@ impl Worker<'_> {
         });
         match attempt {
             Ok(attempt) => Ok((Some(attempt), interval)),
-            Err(error) if interval.untouched(seat) => {
+            // A PF that nobody holds may not even be there.
+            Err(error)
+                if interval.untouched(seat) && interval.steady(seat) != Some(Holder::Nobody) =>
+            {
                 Err(error.context(format!("cannot drive {}", chair.pf.0)))
             }
             Err(_) => Ok((None, interval)),

@@ -213,7 +213,7 @@ fn one_bad_range_spoils_all(host: &Host) -> Result<()> {
 }
 
 /// Some of the buffers get their place before it is clear that there are not enough.
-fn no_room_for_all(_: &Host) -> Result<()> {
+fn no_room_for_all(host: &Host) -> Result<()> {
     let context = Context::open()?;
     let size = context.info()?.fixed.aperture_last.min((1 << 48) - 1) + 1;
     let memory = UserMemory::scattered(PAGE)?;
@@ -224,14 +224,17 @@ fn no_room_for_all(_: &Host) -> Result<()> {
     request.alignment = size / 8;
     let answer = context.ioctl(uapi::QAT_IOMMU_MAP_USER_BATCH, &mut request);
     expect::fails("the batch", answer, Errno::NOSPC)?;
-    expect::equal("the buffer at fault", request.failed, 7)?;
+    let fit = request.failed;
+    // Of a shared PF's the driver's own memory may take one.
+    let taken = u32::from(host.pf_state == PfState::Shared);
+    expect::holds("as many fit as there are", (7 - taken..=7).contains(&fit))?;
     nothing_mapped(&context)?;
     expect::equal("pins", ledger::pins()?, pins)?;
     expect::equal("locked KiB", ledger::locked()?, locked)?;
-    request.count = 7;
+    request.count = fit;
     let answer = context.ioctl(uapi::QAT_IOMMU_MAP_USER_BATCH, &mut request);
     expect::succeeds("the batch of those", answer)?;
-    for buffer in &list[..7] {
+    for buffer in &list[..usize::try_from(fit)?] {
         expect::equal("offset from the alignment", buffer.iova % (size / 8), 0)?;
     }
     Ok(())
