@@ -198,7 +198,7 @@ fn reach(crew: &Crew<'_>, workers: &Workers<'_, '_>, number: usize, seat: &Seat)
     };
     let engine = Engine::open(&seat.pf)?;
     if crew.host.iommu != Iommu::IntelFs {
-        record(&engine, &wanted, crew.fleet.holder(number))?;
+        record(&engine, &wanted, crew.fleet.holder(number), crew.host.iommu)?;
     }
     probe(&engine, &wanted)?;
     let most = match crew.host.iommu {
@@ -214,8 +214,9 @@ fn own(holder: Holder) -> usize {
     usize::from(holder == Holder::Shared)
 }
 
-/// The PF's own record has exactly these pages.
-fn record(engine: &Engine, wanted: &BTreeSet<Reach>, holder: Holder) -> Result<()> {
+/// The PF's own record has exactly these pages. QEMU's AMD IOMMU does not always tell a PF that
+/// joins what is mapped already: there DMA, which is looked at next, finds what the record lacks.
+fn record(engine: &Engine, wanted: &BTreeSet<Reach>, holder: Holder, iommu: Iommu) -> Result<()> {
     let want: BTreeSet<u64> = wanted.iter().map(|page| page.iova).collect();
     let mut found = BTreeSet::new();
     for (range, read, write) in engine.recorded() {
@@ -229,7 +230,7 @@ fn record(engine: &Engine, wanted: &BTreeSet<Reach>, holder: Holder) -> Result<(
     }
     let missing: Vec<_> = want.difference(&found).collect();
     ensure!(
-        missing.is_empty(),
+        missing.is_empty() || iommu == Iommu::Amd,
         "the PF's own record says that it cannot reach {missing:x?}, which are mapped"
     );
     let more: Vec<_> = found.difference(&want).collect();
