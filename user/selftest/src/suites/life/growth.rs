@@ -111,6 +111,9 @@ fn grows_while_held(host: &Host) -> Result<()> {
     })
 }
 
+/// How often the group grows in the search for what stays behind.
+const ROUNDS: u64 = 4;
+
 /// No domain and no page table stays behind.
 fn grows_again_and_again(host: &Host) -> Result<()> {
     let (first, second) = two(host)?;
@@ -128,9 +131,13 @@ fn grows_again_and_again(host: &Host) -> Result<()> {
         drop(context);
         pages()
     };
+    // The kernel counts the tables of all devices, and the disk's may grow by a page meanwhile; what
+    // a round leaves behind is there once for each round.
     let once = round()?;
-    for _ in 0..3 {
-        expect::equal("pages in the IOMMU's tables", round()?, once)?;
-    }
+    let last = (0..ROUNDS).try_fold(once, |_, _| round())?;
+    ensure!(
+        last < once + ROUNDS,
+        "the IOMMU's tables had {once} pages and have {last}, {ROUNDS} rounds later"
+    );
     Ok(())
 }
