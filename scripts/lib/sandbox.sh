@@ -54,7 +54,7 @@ sandbox_options() {
 		mount_point "$root" "$dir"
 		SANDBOX+=(--bind "$dir" "$dir")
 	done < <(printf '%s\n' "${shown[@]}" | sort -u)
-	for dir in stock debug; do
+	for dir in stock debug perf; do
 		if [[ -e $CACHE/$dir/release ]]; then
 			mkdir -p "$root/kernel/$dir"
 			SANDBOX+=(--ro-bind "$(realpath "$CACHE/$dir")" "/kernel/$dir")

@@ -107,7 +107,7 @@ vm_option_value() {
 	--device) one_of "$1" "$2" pf edu; VM_DEVICE=$2 ;;
 	--pf-state) one_of "$1" "$2" owned shared unbound; VM_PF_STATE=$2 ;;
 	--pf-record) VM_PF_RECORD=$(output_file "$1" "$2") ;;
-	--kernel) one_of "$1" "$2" stock debug; VM_KERNEL=$2 ;;
+	--kernel) one_of "$1" "$2" stock debug perf; VM_KERNEL=$2 ;;
 	--mem)
 		[[ $2 =~ ^[1-9][0-9]*[MG]$ ]] || die "$1 $2: must be a size like 512M or 2G" 2
 		VM_MEM=$2
