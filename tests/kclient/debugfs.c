@@ -8,6 +8,7 @@
  */
 #include <linux/io.h>
 #include <linux/slab.h>
+#include <linux/timex.h>
 #include <linux/xarray.h>
 
 #include "icp_sal_iommu.h"
@@ -44,6 +45,24 @@ static int run_map(void *ctx, const u64 *arg, char *out, size_t room)
 static int run_unmap(void *ctx, const u64 *arg, char *out, size_t room)
 {
 	scnprintf(out, room, "%d", icp_sal_iommu_unmap(arg[0], arg[1]));
+	return 0;
+}
+
+/* One map at the physical address itself, and its unmap, by the time-stamp counter. */
+static int run_time(void *ctx, const u64 *arg, char *out, size_t room)
+{
+	u64 start = get_cycles(), mapped, unmapped;
+	int ret;
+
+	ret = icp_sal_iommu_map(arg[0], arg[0], arg[1]);
+	mapped = get_cycles();
+	if (ret != KCLIENT_SUCCESS)
+		return -EIO;
+	ret = icp_sal_iommu_unmap(arg[0], arg[1]);
+	unmapped = get_cycles();
+	if (ret != KCLIENT_SUCCESS)
+		return -EIO;
+	scnprintf(out, room, "%llu %llu", mapped - start, unmapped - mapped);
 	return 0;
 }
 
@@ -132,6 +151,7 @@ static const struct line_cmd kclient_cmds[] = {
 	{ "size", 1, run_size },
 	{ "map", 3, run_map },
 	{ "unmap", 2, run_unmap },
+	{ "time", 2, run_time },
 	{ "alloc", 1, run_alloc },
 	{ "fill", 2, run_fill },
 	{ "sum", 1, run_sum },
