@@ -4,8 +4,9 @@
  * user/bench (clock.rs): NOPs whose displacement is 0x71a70001 (a map begins),
  * 0x71a70002 (an unmap), 0x71a70003 (something else) or 0x71a70000 (it ends).
  *
- * At the end it writes a line to the file of its argument out= for each block of
- * instructions that was executed there: mark, address, instructions, entries.
+ * At the end it writes to the file of its argument out= how often each mark was
+ * passed, and a line for each block of instructions that was executed after it: mark,
+ * address, instructions, entries.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -33,11 +34,13 @@ static struct block *blocks;
 static const char *out;
 /* Which mark was passed last; one processor. */
 static unsigned int kind;
+static uint64_t passes[KINDS];
 
 static void passed(unsigned int cpu, void *user)
 {
 	(void)cpu;
 	kind = (unsigned int)(uintptr_t)user;
+	passes[kind]++;
 }
 
 static void entered(unsigned int cpu, void *user)
@@ -92,6 +95,8 @@ static void ended(void)
 		perror(out);
 		return;
 	}
+	for (unsigned int i = 1; i < KINDS; i++)
+		fprintf(file, "passes %u %" PRIu64 "\n", i, passes[i]);
 	for (const struct block *block = blocks; block; block = block->next)
 		for (unsigned int i = 1; i < KINDS; i++)
 			if (block->entries[i])

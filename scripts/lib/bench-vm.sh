@@ -7,7 +7,7 @@
 # shellcheck source=/dev/null
 for part in vm-options initramfs vm-clock vm-qemu vm-plug libusdm; do . "$LIB_DIR/$part.sh"; done
 
-BENCH_APPLETS=(sh mount insmod poweroff cat stty true sleep ln)
+BENCH_APPLETS=(sh mount insmod poweroff cat stty true sleep ln grep gzip base64)
 BENCH_MODULES=(vfio_iommu_type1 vfio-pci iommufd)
 # Wall-clock seconds after which a machine is given up.
 BENCH_PATIENCE=3000
@@ -53,12 +53,14 @@ bench_initramfs() {
 		echo "$name.ko" >>"$dir/modules/list"
 	done
 	echo "$*" >"$dir/arguments"
+	! $BENCH_PROFILE || touch "$dir/profile"
 	pack "$dir" >"$file"
 	rm -rf "$dir"
 }
 
 # bench_boot NAME RESULTS ARGUMENT...: boots kernel NAME and has the bench measure; what it says goes
-# to the file RESULTS, the kernel's log beside it. BENCH_QEMU holds more options for QEMU.
+# to the file RESULTS, the kernel's log beside it, and if BENCH_PROFILE is true, where its instructions
+# went. BENCH_QEMU holds more options for QEMU.
 bench_boot() {
 	local kernel=/kernel/$1 results=$2 tmp status=0
 	shift 2
@@ -69,6 +71,10 @@ bench_boot() {
 	QEMU=(qemu-system-x86_64)
 	KERNEL_ARGS=()
 	bench_initramfs "$kernel" "$tmp/initrd" "$@"
+	if $BENCH_PROFILE; then
+		gcc -O2 -fPIC -shared -o "$tmp/plugin.so" "$LIB_DIR/bench-plugin.c"
+		QEMU+=(-plugin "$tmp/plugin.so,out=$tmp/counts")
+	fi
 	vm_machine
 	vm_clock
 	vm_iommu
@@ -84,7 +90,12 @@ bench_boot() {
 		die "the machine that measures failed (kernel log: ${results%.*}.log)" 1
 	fi
 	grep '^{' "$tmp/results" | tr -d '\r' >"$results"
+	if $BENCH_PROFILE; then
+		sed -n 's/\r//; s/^symbols //p' "$tmp/results" | base64 -d | gzip -d >"$tmp/symbols"
+		"$LIB_DIR/bench-profile.pl" "$tmp/symbols" "$tmp/counts" | c++filt | sed -E "s,\\[[0-9a-f]{12\,16}\\]|rust_qat_iommu\\[[0-9a-f]*\\]::,,g" >"${results%.*}.profile"
+	fi
 	rm -rf "$tmp"
 }
 
 BENCH_QEMU=()
+BENCH_PROFILE=false
