@@ -34,7 +34,7 @@ bench_initramfs() {
 	install -m 755 "$SCRIPTS/guest/bench-init" "$dir/init"
 	install -m 755 "$PROJECT/build/bin/qat-iommu-bench" "$dir/bin/"
 	cp -L /lib64/ld-linux-x86-64.so.2 "$dir/lib64/"
-	cp -L /lib/x86_64-linux-gnu/{libc.so.6,libgcc_s.so.1} "$PROJECT/build/lib/libqat_iommu.so.0" "$dir/lib/"
+	ldd "$dir/bin/qat-iommu-bench" | awk '$2 == "=>" { print $3 }' | xargs cp -L -t "$dir/lib/" "$PROJECT/build/lib/libqat_iommu.so.0"
 	if [[ -e $LIBUSDM/.complete ]]; then
 		cp -L "$(libusdm_dir)/libusdm.so.0" "$dir/lib/"
 	fi
@@ -60,14 +60,15 @@ bench_initramfs() {
 
 # bench_boot NAME RESULTS ARGUMENT...: boots kernel NAME and has the bench measure; what it says goes
 # to the file RESULTS, the kernel's log beside it, and if BENCH_PROFILE is true, where its instructions
-# went. BENCH_QEMU holds more options for QEMU.
+# went. BENCH_QEMU holds more options for QEMU. BENCH_CPUS above 1: and time is not counted.
 bench_boot() {
 	local kernel=/kernel/$1 results=$2 tmp status=0
 	shift 2
 	tmp=$(mktemp -d)
-	VM_ICOUNT=true VM_DEVICE=edu VM_PFS=5 VM_MEM=6G
+	VM_ICOUNT=true VM_SMP=$BENCH_CPUS VM_DEVICE=edu VM_PFS=5 VM_MEM=6G
 	# Gaps of a page in 1 GiB of small pages need the large ones set apart beforehand.
 	VM_CMDLINE='hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=514 loglevel=4 norandmaps'
+	[[ $VM_SMP -eq 1 ]] || VM_ICOUNT=false
 	QEMU=(qemu-system-x86_64)
 	KERNEL_ARGS=()
 	bench_initramfs "$kernel" "$tmp/initrd" "$@"
@@ -98,4 +99,5 @@ bench_boot() {
 }
 
 BENCH_QEMU=()
+BENCH_CPUS=1
 BENCH_PROFILE=false

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::memory::{Backing, Memory, Span, GIANT, HUGE, PAGE};
 use crate::record::Records;
 use crate::ways::{Floor, Name, Split};
-use crate::{growth, life};
+use crate::{flushes, growth, life, parallel};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -31,13 +31,13 @@ pub struct Arguments {
 }
 
 /// A buffer that is mapped as a whole.
-struct Case {
-    row: &'static str,
-    length: usize,
-    backing: Backing,
+pub struct Case {
+    pub row: &'static str,
+    pub length: usize,
+    pub backing: Backing,
 }
 
-const CASES: [Case; 9] = [
+pub const CASES: [Case; 9] = [
     case("4k", PAGE, Backing::Scattered),
     case("64k-scattered", 16 * PAGE, Backing::Scattered),
     case("2m-thp", HUGE, Backing::Thp),
@@ -62,11 +62,12 @@ const fn case(row: &'static str, length: usize, backing: Backing) -> Case {
 pub const AT: u64 = 64 << 30;
 
 /// How many buffers the rows "many" and "many-batch" are about.
-const MANY: usize = 1000;
+pub const MANY: usize = 1000;
 
 /// The rows that take a function of their own, in their order: what forks comes first, while the
-/// process is small.
-const OTHERS: [&str; 6] = ["nothing", "fork", "many", "classic", "lookup", "close"];
+/// process is small, and what counts the kernel's memory while the kernel has none left over from
+/// earlier mappings.
+const OTHERS: [&str; 6] = ["nothing", "fork", "close", "many", "classic", "lookup"];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     unlimited()?;
@@ -95,6 +96,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if wanted("growth") {
         growth::run(bench.machine, &bench.ways, bench.rounds, &mut bench.records)?;
     }
+    // In machines of their own: only if asked for.
+    for row in ["flushes", "parallel"] {
+        if arguments.rows.iter().any(|one| one == row) {
+            measured += 1;
+            match row {
+                "flushes" => flushes::run(bench.machine, &bench.ways, &mut bench.records)?,
+                _ => parallel::run(bench.machine, &bench.ways, &mut bench.records)?,
+            }
+        }
+    }
     ensure!(
         measured > 0,
         "there is no such row; they are {}",
@@ -108,7 +119,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn row_names() -> Vec<&'static str> {
     let cases = CASES.iter().map(|case| case.row);
-    OTHERS.into_iter().chain(cases).chain(["growth"]).collect()
+    OTHERS
+        .into_iter()
+        .chain(cases)
+        .chain(["growth", "flushes", "parallel"])
+        .collect()
 }
 
 impl Arguments {

@@ -31,41 +31,42 @@ pub fn close(machine: &Machine, ways: &[Name], records: &mut Records) -> Result<
         let after = Kernel::now()?;
         let ((), time) = timed(Mark::Other, || drop(way));
         records.add("close", "close", name.text(), time);
-        let all = before.free.saturating_sub(after.free);
-        let tables = after.tables.saturating_sub(before.tables);
         let mappings = CLOSED as u64 - 1;
-        records.add(
-            "memory",
-            "bytes",
-            name.text(),
-            all.saturating_sub(tables) / mappings,
-        );
-        records.add("memory", "tables", name.text(), tables / mappings);
+        let bytes = after.slab.saturating_sub(before.slab) / mappings;
+        records.add("memory", "bytes", name.text(), bytes);
+        let tables = after.tables.saturating_sub(before.tables) / mappings;
+        records.add("memory", "tables", name.text(), tables);
     }
     Ok(())
 }
 
-/// Bytes of memory that the kernel has.
+/// Bytes of memory that the kernel uses.
 struct Kernel {
-    free: u64,
+    /// In objects of the slab allocator. (What it keeps for later is not used: free memory would
+    /// tell of that instead.)
+    slab: u64,
     /// The IOMMU's page tables.
     tables: u64,
 }
 
 impl Kernel {
     fn now() -> Result<Self> {
-        let text = fs::read_to_string("/proc/meminfo")?;
-        let field = |name: &str| -> Result<u64> {
-            let line = text
-                .lines()
-                .find(|line| line.split(':').next() == Some(name));
-            let number = line.and_then(|line| line.split_whitespace().nth(1));
-            let number = number.with_context(|| format!("/proc/meminfo has no {name}"))?;
-            Ok(number.parse::<u64>()? * 1024)
+        let caches = fs::read_to_string("/proc/slabinfo").context("no /proc/slabinfo")?;
+        // name, active objects, objects, bytes of an object; after two lines of headers.
+        let bytes = |line: &str| -> Option<u64> {
+            let mut fields = line.split_whitespace().skip(1);
+            let objects: u64 = fields.next()?.parse().ok()?;
+            let size: u64 = fields.nth(1)?.parse().ok()?;
+            Some(objects * size)
         };
+        let memory = fs::read_to_string("/proc/meminfo")?;
+        let tables = memory
+            .lines()
+            .find(|line| line.starts_with("SecPageTables:"));
+        let tables = tables.and_then(|line| line.split_whitespace().nth(1));
         Ok(Self {
-            free: field("MemFree")?,
-            tables: field("SecPageTables")?,
+            slab: caches.lines().skip(2).filter_map(bytes).sum(),
+            tables: tables.context("no SecPageTables")?.parse::<u64>()? * 1024,
         })
     }
 }

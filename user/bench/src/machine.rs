@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Machine {
+    /// PCI address of a device whose configuration space marks what is counted
+    #[arg(long, default_value = "")]
+    pub counter: String,
     /// PCI address of the device for VFIO type1
     #[arg(long, default_value = "")]
     pub type1: String,

@@ -5,12 +5,15 @@
 
 mod classic;
 mod clock;
+mod flushes;
 mod growth;
 mod guest;
 mod life;
 mod machine;
 mod memory;
+mod parallel;
 mod record;
+mod report;
 mod ways;
 
 use clap::Parser;
@@ -20,10 +23,16 @@ use clap::Parser;
 enum Command {
     /// Measure, in the machine
     Guest(guest::Arguments),
+    /// Count the invalidations in a trace of QEMU
+    Flushes(flushes::Arguments),
+    /// Make tables of what was measured
+    Report(report::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Guest(arguments) => guest::run(&arguments),
+        Command::Flushes(arguments) => flushes::tell(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
     }
 }

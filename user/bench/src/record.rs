@@ -49,7 +49,6 @@ impl Records {
         Ok(to.flush()?)
     }
 
-    #[allow(dead_code)]
     /// Those of a file; lines that are none are passed over.
     pub fn read(text: &str) -> Self {
         let records = text
@@ -58,7 +57,6 @@ impl Records {
         Self(records.collect())
     }
 
-    #[allow(dead_code)]
     pub fn get(&self, row: &str, op: &str, way: &str) -> Option<u64> {
         let found = self
             .0

@@ -27,7 +27,12 @@ pub struct Round {
 }
 
 /// A way to map buffers. What is still mapped goes with the value.
-pub trait Way {
+pub trait Way: Send {
+    /// Another one that maps through the same context, if it can.
+    fn share(&self) -> Result<Option<Box<dyn Way>>> {
+        Ok(None)
+    }
+
     /// Maps a buffer: at `at`, if the caller of this way chooses the address. Returns the IOVA.
     fn map(&mut self, buffer: Span, at: u64) -> Result<u64>;
 
@@ -42,24 +47,29 @@ pub trait Way {
         Ok(Round { map, unmap })
     }
 
-    /// All of the buffers, and then all of them again, at increasing addresses. Timed as a whole.
+    /// Maps all of the buffers, at increasing addresses.
+    fn map_all(&mut self, buffers: &[Span], at: u64) -> Result<Vec<u64>> {
+        let mut iovas = Vec::with_capacity(buffers.len());
+        let mut at = at;
+        for buffer in buffers {
+            iovas.push(self.map(*buffer, at)?);
+            at += buffer.length as u64;
+        }
+        Ok(iovas)
+    }
+
+    fn unmap_all(&mut self, buffers: &[Span], iovas: &[u64]) -> Result<()> {
+        for (buffer, iova) in buffers.iter().zip(iovas) {
+            self.unmap(*buffer, *iova)?;
+        }
+        Ok(())
+    }
+
+    /// All of the buffers, timed as a whole.
     fn round_of_many(&mut self, buffers: &[Span], at: u64) -> Result<Round> {
-        let mut iovas = vec![0; buffers.len()];
-        let (done, map) = timed(Mark::Map, || -> Result<()> {
-            let mut at = at;
-            for (buffer, iova) in buffers.iter().zip(&mut iovas) {
-                *iova = self.map(*buffer, at)?;
-                at += buffer.length as u64;
-            }
-            Ok(())
-        });
-        done?;
-        let (done, unmap) = timed(Mark::Unmap, || -> Result<()> {
-            for (buffer, iova) in buffers.iter().zip(&iovas) {
-                self.unmap(*buffer, *iova)?;
-            }
-            Ok(())
-        });
+        let (iovas, map) = timed(Mark::Map, || self.map_all(buffers, at));
+        let iovas = iovas?;
+        let (done, unmap) = timed(Mark::Unmap, || self.unmap_all(buffers, &iovas));
         done?;
         Ok(Round { map, unmap })
     }
@@ -143,6 +153,14 @@ impl Name {
         }
     }
 
+    /// A second one beside the first: VFIO needs a device of its own for it.
+    pub fn open_other(self, machine: &Machine) -> Result<Box<dyn Way>> {
+        Ok(match self {
+            Name::Type1 => Box::new(type1::Type1::new(&machine.usdm)?),
+            name => name.open(machine)?,
+        })
+    }
+
     pub fn open(self, machine: &Machine) -> Result<Box<dyn Way>> {
         Ok(match self {
             Name::Native => Box::new(Native::new(false)?),
@@ -150,7 +168,7 @@ impl Name {
             Name::Library => Box::new(Library::native(machine)?),
             Name::Usdm => Box::new(Library::compatible(machine)?),
             Name::Batch => Box::new(native::Batch::new()?),
-            Name::Type1 => Box::new(type1::Type1::new(machine)?),
+            Name::Type1 => Box::new(type1::Type1::new(&machine.type1)?),
             Name::Libusdm => Box::new(usdm::Libusdm::new(machine)?),
             Name::IommufdFixed => Box::new(iommufd::Iommufd::new(machine, true)?),
             Name::Iommufd => Box::new(iommufd::Iommufd::new(machine, false)?),

@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 use qat_iommu::{Access, Context, Iova, Placement, UserBuffer};
+use std::sync::Arc;
 
-use super::{Round, Way};
-use crate::clock::{timed, Mark};
+use super::Way;
 use crate::memory::Span;
 
 impl From<Span> for UserBuffer {
@@ -18,20 +18,27 @@ impl From<Span> for UserBuffer {
 }
 
 pub struct Native {
-    pub context: Context,
+    context: Arc<Context>,
     fixed: bool,
 }
 
 impl Native {
     pub fn new(fixed: bool) -> Result<Self> {
         Ok(Self {
-            context: Context::open()?,
+            context: Arc::new(Context::open()?),
             fixed,
         })
     }
 }
 
 impl Way for Native {
+    fn share(&self) -> Result<Option<Box<dyn Way>>> {
+        Ok(Some(Box::new(Self {
+            context: Arc::clone(&self.context),
+            fixed: self.fixed,
+        })))
+    }
+
     fn map(&mut self, buffer: Span, at: u64) -> Result<u64> {
         let placement = if self.fixed {
             Placement::Fixed(Iova::new(at))
@@ -74,18 +81,18 @@ impl Way for Batch {
         self.one.unmap(buffer, iova)
     }
 
-    fn round_of_many(&mut self, buffers: &[Span], _: u64) -> Result<Round> {
-        let context = &self.one.context;
+    fn map_all(&mut self, buffers: &[Span], _: u64) -> Result<Vec<u64>> {
         let list: Vec<UserBuffer> = buffers.iter().map(|span| (*span).into()).collect();
         // SAFETY: buffers are memory that nothing refers to, and outlive the ways.
-        let (iovas, map) = timed(Mark::Map, || unsafe {
-            context.map_user_batch(&list, Access::ReadWrite, 0)
-        });
+        let iovas = unsafe { self.one.context.map_user_batch(&list, Access::ReadWrite, 0) };
         let iovas = iovas.map_err(|(error, _)| error)?;
+        Ok(iovas.into_iter().map(Iova::get).collect())
+    }
+
+    fn unmap_all(&mut self, buffers: &[Span], iovas: &[u64]) -> Result<()> {
         let lengths = buffers.iter().map(|span| span.length as u64);
-        let ranges: Vec<(Iova, u64)> = iovas.into_iter().zip(lengths).collect();
-        let (done, unmap) = timed(Mark::Unmap, || context.unmap_batch(&ranges));
-        done.map_err(|(error, _)| error)?;
-        Ok(Round { map, unmap })
+        let ranges: Vec<(Iova, u64)> = iovas.iter().copied().map(Iova::new).zip(lengths).collect();
+        let done = self.one.context.unmap_batch(&ranges);
+        done.map_err(|(error, _)| error.into())
     }
 }

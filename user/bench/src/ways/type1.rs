@@ -2,10 +2,10 @@
 //! VFIO type1, version 2: the program chooses the IOVA.
 
 use anyhow::Result;
+use std::sync::Arc;
 
 use super::vfio::{ioctl, Container};
 use super::Way;
-use crate::machine::Machine;
 use crate::memory::Span;
 
 const MAP_DMA: libc::Ioctl = 0x3b71;
@@ -32,18 +32,24 @@ struct Unmap {
 }
 
 pub struct Type1 {
-    container: Container,
+    container: Arc<Container>,
 }
 
 impl Type1 {
-    pub fn new(machine: &Machine) -> Result<Self> {
+    /// With the device at this PCI address.
+    pub fn new(address: &str) -> Result<Self> {
         Ok(Self {
-            container: Container::new(&machine.type1)?,
+            container: Arc::new(Container::new(address)?),
         })
     }
 }
 
 impl Way for Type1 {
+    fn share(&self) -> Result<Option<Box<dyn Way>>> {
+        let container = Arc::clone(&self.container);
+        Ok(Some(Box::new(Self { container })))
+    }
+
     fn map(&mut self, buffer: Span, at: u64) -> Result<u64> {
         let map = Map {
             argsz: size_of::<Map>() as u32,
