@@ -12,7 +12,7 @@ includedir ?= $(PREFIX)/include
 bindir ?= $(PREFIX)/bin
 VERSION := 0.1.0
 
-.PHONY: help module stock user run test test-debug bench peer lint clean install vm-deps vm-deps-no-module setup deb test-deb
+.PHONY: help module stock user run test test-debug fuzz coverage bench peer lint clean install vm-deps vm-deps-no-module setup deb test-deb
 
 ##@ For the machine at hand
 
@@ -41,6 +41,12 @@ test-debug: ## chosen suites on the debug kernel: KASAN, lockdep, kmemleak (SUIT
 bench: ## what mapping costs, beside VFIO, libusdm, iommufd and the kernel's own floor (docs/performance.md)
 	@scripts/setup --perf
 	@scripts/bench
+
+fuzz: ## random commands against a model, on the debug kernel (OPS=1000000, IOMMU=, SEED=)
+	@scripts/fuzz $(if $(OPS),--ops $(OPS)) $(if $(SEED),--seed $(SEED)) $(if $(IOMMU),--iommu $(IOMMU))
+
+coverage: ## which lines of the module the suites reach, on both kernels (an hour)
+	@scripts/coverage
 
 stock: setup ## the module and the test modules for the cached stock kernel
 	@scripts/build-module $(KERNEL)

@@ -14,6 +14,8 @@ boots() {
 		churn-intel   | --iommu intel --pfs 3 --smp 2 --mem 3G --timeout 1500 | QAT_IOMMU_CHURN_EVENTS=400 churn | something-added nothing-left
 		churn-amd     | --iommu amd --pfs 3 --smp 2 --mem 3G --timeout 1500 | QAT_IOMMU_CHURN_EVENTS=300 churn | something-added nothing-left
 		churn-virtio  | --iommu virtio --pfs 3 --smp 2 --mem 3G --timeout 1500 | QAT_IOMMU_CHURN_EVENTS=300 churn | something-added nothing-left
+		fuzz-intel    | --iommu intel $ROOM                        | QAT_IOMMU_FUZZ_OPS=40000 fuzz | something-added nothing-left
+		fuzz-virtio   | --iommu virtio $ROOM                       | QAT_IOMMU_FUZZ_OPS=20000 fuzz | something-added nothing-left
 		user-intel    | --iommu intel $ROOM                        | user                | something-added nothing-left
 		process-intel | --iommu intel $ROOM                        | process             | something-added nothing-left
 		owned-intel   | --iommu intel $ROOM --cmdline kmemleak=on  | info owned badinput compat32 rebind kclient watch leaks | something-added nothing-left

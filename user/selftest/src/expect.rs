@@ -54,6 +54,7 @@ pub fn name(error: Errno) -> String {
         Errno::NODEV => "ENODEV",
         Errno::NOENT => "ENOENT",
         Errno::NOMEM => "ENOMEM",
+        Errno::NOSPC => "ENOSPC",
         Errno::NOTTY => "ENOTTY",
         Errno::OPNOTSUPP => "EOPNOTSUPP",
         Errno::OVERFLOW => "EOVERFLOW",

@@ -36,6 +36,16 @@ pub enum Task {
         #[arg(long)]
         iova: u64,
     },
+    /// Play some of the fuzzer's workers
+    Fuzz {
+        /// What all of them share
+        #[arg(long)]
+        fd: i32,
+        #[arg(long)]
+        process: usize,
+        #[arg(long)]
+        plan: String,
+    },
     /// Do something with buffers of its own
     User {
         /// An inherited descriptor instead of a context of its own
@@ -51,6 +61,7 @@ pub fn run(task: &Task) -> Result<()> {
     match task {
         Task::Hold { iova, fd } => hold(*iova, *fd),
         Task::Namespace { iova } => namespace(*iova),
+        Task::Fuzz { fd, process, plan } => crate::fuzz::second(*fd, *process, plan),
         Task::User { fd, task } => user::run(task, *fd),
     }
 }

@@ -47,13 +47,23 @@ impl Forked {
 
     /// Waits for its end; its code must be 0.
     pub fn wait(self) -> Result<()> {
+        let code = self.code()?;
+        ensure!(code == 0, "the child ended with code {code}");
+        Ok(())
+    }
+
+    /// Waits for its end; its code.
+    pub fn code(self) -> Result<Code> {
         let mut status = 0;
         // SAFETY: the status is written to a variable of ours.
         let waited = unsafe { libc::waitpid(self.0, &mut status, 0) };
         std::mem::forget(self);
         ensure!(waited > 0, "cannot wait for the child");
-        ensure!(status == 0, "the child ended with status {status:#x}");
-        Ok(())
+        ensure!(
+            libc::WIFEXITED(status),
+            "the child ended with status {status:#x}"
+        );
+        Ok(libc::WEXITSTATUS(status))
     }
 }
 
@@ -65,6 +75,14 @@ impl Drop for Forked {
             libc::waitpid(self.0, std::ptr::null_mut(), 0);
         }
     }
+}
+
+/// Becomes the program that does nothing; returns only if it cannot. Does not allocate.
+pub fn become_true() -> Code {
+    let arguments = [c"true".as_ptr(), std::ptr::null()];
+    // SAFETY: path and list end with 0; the list is not changed.
+    unsafe { libc::execv(c"/bin/true".as_ptr(), arguments.as_ptr()) };
+    127
 }
 
 /// Goes on in a child of this process, in a session of its own; this process ends with success.

@@ -23,6 +23,12 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
     child.wait_with_output()
 }
 
+/// Runs `act`, which forks and waits for the child, while nobody closes anything.
+pub fn alone<T>(act: impl FnOnce() -> T) -> T {
+    let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    act()
+}
+
 /// Closes what the value holds, for good.
 pub fn close<T>(value: T) {
     let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ mod churn;
 mod compat32;
 mod examples;
 mod freed;
+mod fuzz;
 mod identity;
 mod info;
 mod kclient;
@@ -101,6 +102,11 @@ pub fn all() -> Vec<Suite<Host>> {
             "churn",
             "random things done to PFs while four threads map, unmap, look up and do DMA",
             vec![churn::tests()],
+        ),
+        suite(
+            "fuzz",
+            "random commands of every kind, from threads and processes, against a model",
+            vec![fuzz::tests()],
         ),
         suite(
             "user",

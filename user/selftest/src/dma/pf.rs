@@ -16,6 +16,7 @@ const LENGTH: usize = 0x18;
 const COMMAND: usize = 0x20;
 const STATUS: usize = 0x28;
 const FAULT: usize = 0x30;
+const PATTERN: usize = 0x38;
 const CHECKSUM: usize = 0x40;
 const PROBE: usize = 0x58;
 const PROBE_FLAGS: usize = 0x60;
@@ -27,6 +28,7 @@ const RANGE_SIZE: usize = 0xc8;
 const RANGE_ACCESS: usize = 0xd0;
 
 const COPY: u64 = 1;
+const FILL: u64 = 2;
 const SUM: u64 = 3;
 
 const SIGN: u64 = u64::from_le_bytes(*b"QATPFDMA");
@@ -156,6 +158,14 @@ impl Engine {
             Verdict::Done => Ok(Some(self.0.read64(CHECKSUM))),
             _ => Ok(None),
         }
+    }
+
+    /// Has the device write a pattern there; whether it may.
+    pub fn fill(&self, destination: u64, len: u64, pattern: u64) -> Result<bool> {
+        self.0.write64(DESTINATION, destination);
+        self.0.write64(LENGTH, len);
+        self.0.write64(PATTERN, pattern);
+        Ok(self.run(FILL)? == Verdict::Done)
     }
 
     /// Everything that it can reach, by its own record: in order, and neighbours merged.
