@@ -6,12 +6,34 @@
 #ifndef BENCH_PLUGIN_H
 #define BENCH_PLUGIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define EXPORT __attribute__((visibility("default")))
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
+struct qemu_plugin_register;
+
+/* GLib's array of bytes, and of anything else. */
+struct array {
+	uint8_t *data;
+	unsigned int length;
+};
+
+struct qemu_plugin_reg_descriptor {
+	struct qemu_plugin_register *handle;
+	const char *name;
+	const char *feature;
+	bool readonly;
+};
+
+struct array *g_byte_array_new(void);
+struct array *g_byte_array_set_size(struct array *array, unsigned int length);
+struct array *qemu_plugin_get_registers(void);
+int qemu_plugin_read_register(struct qemu_plugin_register *handle, struct array *into);
+int qemu_plugin_read_memory_vaddr(uint64_t address, struct array *into, size_t length);
+uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);

@@ -6,6 +6,8 @@
 # one for what else was timed. SYMBOLS is the machine's /proc/kallsyms.
 use strict;
 use warnings;
+# Addresses have 64 bits.
+no warnings 'portable';
 
 my ($symbols, $counts) = @ARGV;
 my (@at, @name);
@@ -33,13 +35,16 @@ sub symbol {
 	return $low ? $name[$low - 1] : '(unknown)';
 }
 
-my (%passes, %sum, %calls);
+my (%passes, %sum, %calls, %locks, %pins);
 open($in, '<', $counts) or die "$counts: $!\n";
 while (<$in>) {
 	if (/^passes (\d) (\d+)$/) {
 		$passes{$1} = $2;
+	} elsif (/^lock (\d) ([0-9a-f]+) (\d+) (\d+)$/) {
+		$locks{$1}{$2} = [$3, $4];
+	} elsif (/^pins (\d) (\d+) (\d+)$/) {
+		$pins{$1} = [$2, $3];
 	} elsif (/^(\d) ([0-9a-f]+) (\d+) (\d+)$/) {
-		no warnings 'portable';
 		my $function = symbol(hex($2));
 		$sum{$1}{$function} += $3 * $4;
 		$calls{$1}{$function} += $4;
@@ -62,5 +67,12 @@ for my $kind (sort keys %sum) {
 		}
 		printf "%12.1f %6.1f%%  %s\n", $of->{$function} / $each, 100 * $of->{$function} / $total, $function;
 	}
-	printf "%12.1f %6.1f%%  %s\n\n", $rest / $each, 100 * $rest / $total, '(all others)';
+	printf "%12.1f %6.1f%%  %s\n", $rest / $each, 100 * $rest / $total, '(all others)';
+	my $places = $locks{$kind} || {};
+	for my $place (sort { $places->{$b}[1] <=> $places->{$a}[1] } keys %$places) {
+		my ($often, $held) = @{$places->{$place}};
+		printf "%12.1f %6.1f%%  while a lock is held that is taken %.4g times in %s, at %s\n", $held / $each, 100 * $held / $total, $often / $each, symbol(hex($place)), $place;
+	}
+	printf "%12s %7s  pages were pinned %.4g times, %d times with a lock held\n", '', '', $pins{$kind}[0] / $each, $pins{$kind}[1] if $pins{$kind} && $pins{$kind}[0];
+	print "\n";
 }

@@ -58,6 +58,16 @@ bench_initramfs() {
 	rm -rf "$dir"
 }
 
+# bench_followed KERNEL: what the plugin is to know of a kernel that was built here: the functions that
+# take locks, and the one that pins.
+bench_followed() {
+	[[ -e $1/build/vmlinux ]] || return 0
+	nm "$1/build/vmlinux" | awk '
+		$3 ~ /^(mutex_lock|mutex_lock_interruptible|mutex_lock_killable|down_read|down_write|_raw_spin_lock|_raw_spin_lock_irqsave)$/ { printf ",enter=%s", $1 }
+		$3 ~ /^(mutex_unlock|up_read|up_write|_raw_spin_unlock|_raw_spin_unlock_irqrestore)$/ { printf ",leave=%s", $1 }
+		$3 == "pin_user_pages_fast" { printf ",pin=%s", $1 }'
+}
+
 # bench_boot NAME RESULTS ARGUMENT...: boots kernel NAME and has the bench measure; what it says goes
 # to the file RESULTS, the kernel's log beside it, and if BENCH_PROFILE is true, where its instructions
 # went. BENCH_QEMU holds more options for QEMU. BENCH_CPUS above 1: and time is not counted.
@@ -74,7 +84,7 @@ bench_boot() {
 	bench_initramfs "$kernel" "$tmp/initrd" "$@"
 	if $BENCH_PROFILE; then
 		gcc -O2 -fPIC -shared -o "$tmp/plugin.so" "$LIB_DIR/bench-plugin.c"
-		QEMU+=(-plugin "$tmp/plugin.so,out=$tmp/counts")
+		QEMU+=(-plugin "$tmp/plugin.so,out=$tmp/counts$(bench_followed "$kernel")")
 	fi
 	vm_machine
 	vm_clock
