@@ -5,14 +5,15 @@
 
 pub(crate) mod align;
 mod gap;
+pub(super) mod recent;
 
 use align::Alignment;
+use gap::Found;
 
 use super::{
     addr::{Address, Iova, Length},
     layout::Layout,
     span::Span,
-    tree::Node,
 };
 
 /// The highest IOVA that is ever chosen: 48 bits are what every QAT device can address.
@@ -38,7 +39,7 @@ impl NoSpace {
 }
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Request {
     /// How many bytes, a multiple of the page size.
     pub(crate) length: Length,
@@ -50,68 +51,77 @@ pub(crate) struct Request {
     pub(crate) floor: Iova,
 }
 
-impl<T> Node<T> {
-    /// Gives another range to a node that is in no tree, such as the one that
-    /// [`Layout::allocate`] found for it.
-    pub(crate) fn set_span(&mut self, span: Span<Iova>) {
-        self.span = span;
-        self.refresh();
-    }
-}
-
 impl<T> Layout<T> {
     /// Finds a free range; the caller records it with [`Layout::insert`] under the same lock.
     ///
     /// Above the floor comes before well aligned, so that 1:1 maps keep their room; the highest
     /// range that fits comes before lower ones, so that what was freed is used again first.
-    pub(crate) fn allocate(&self, request: Request) -> Result<Span<Iova>, NoSpace> {
-        let top = self.aperture.last().min(Iova::new(CEILING));
-        let region = |bottom: Iova| {
-            let bottom = bottom.max(self.aperture.first());
-            Span::from_bounds(bottom, top).ok()
+    pub(crate) fn allocate(&mut self, request: Request) -> Result<Span<Iova>, NoSpace> {
+        let request = Request {
+            wanted: request.wanted.max(request.required),
+            ..request
         };
-        // Not only what is below the floor: a range may also lie across it.
-        let whole = region(self.aperture.first()).ok_or(NoSpace)?;
-        let last_search = || self.highest_free(whole, request.length, request.required, LAST_TRIES);
-        region(request.floor)
-            .and_then(|above| self.allocate_in(above, request))
-            .or_else(|| self.allocate_in(whole, request))
-            .or_else(last_search)
-            .and_then(|first| Span::new(first, request.length).ok())
-            .ok_or(NoSpace)
+        let first = match self.live.recent.take(request) {
+            Some(first) => first,
+            None => self.search(request).ok_or(NoSpace)?,
+        };
+        Span::new(first, request.length).map_err(|_| NoSpace)
     }
 
-    /// Finds a free range in `region`, as well aligned as can be.
-    fn allocate_in(&self, region: Span<Iova>, request: Request) -> Option<Iova> {
-        let mut align = request.wanted;
-        while align > request.required {
-            let found = self.highest_free(region, request.length, align, TRIES);
+    fn search(&mut self, request: Request) -> Option<Iova> {
+        self.live.recent.forget();
+        let top = self.aperture.last().min(Iova::new(CEILING));
+        let lowest = self.aperture.first();
+        // Not only what is below the floor: a range may also lie across it.
+        let whole = Span::from_bounds(lowest, top).ok()?;
+        if let Ok(above) = Span::from_bounds(request.floor.max(lowest), top) {
+            let found = self.highest_free(above, request.length, request.wanted, TRIES);
+            if let Some(found) = found {
+                self.live.recent.learn(request, found.at, found.low);
+                return Some(found.at);
+            }
+            let found = self.allocate_in(above, request);
             if found.is_some() {
                 return found;
             }
+        }
+        self.allocate_in(whole, request).or_else(|| {
+            self.highest_free(whole, request.length, request.required, LAST_TRIES)
+                .map(|found| found.at)
+        })
+    }
+
+    /// Finds a free range in `region`, as well aligned as can be.
+    fn allocate_in(&mut self, region: Span<Iova>, request: Request) -> Option<Iova> {
+        let mut align = request.wanted;
+        loop {
+            let found = self.highest_free(region, request.length, align, TRIES);
+            if found.is_some() || align <= request.required {
+                return found.map(|found| found.at);
+            }
             align = align.half();
         }
-        self.highest_free(region, request.length, request.required, TRIES)
     }
 
     /// The highest free range between the reserved ones in `region`.
     fn highest_free(
-        &self,
+        &mut self,
         region: Span<Iova>,
         length: Length,
         align: Alignment,
         mut tries: u32,
-    ) -> Option<Iova> {
+    ) -> Option<Found> {
         let mut last = region.last();
         for reserved in self.reserved.iter().rev() {
             let window = reserved
                 .last()
                 .checked_add(1)
                 .and_then(|first| Span::from_bounds(first.max(region.first()), last).ok());
-            let found =
-                window.and_then(|window| self.live.highest_gap(window, length, align, &mut tries));
-            if found.is_some() {
-                return found;
+            if let Some(window) = window {
+                let found = self.live.highest_gap(window, length, align, &mut tries);
+                if found.is_some() {
+                    return found;
+                }
             }
             last = last.min(below(reserved.first(), 1)?);
         }

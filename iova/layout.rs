@@ -102,10 +102,15 @@ impl<T> Layout<T> {
         self.check_rules(span).is_ok() && self.live.overlapping(span).is_none()
     }
 
-    /// Forgets the mapping that is exactly `span`; [`Error::NotFound`], and no change, if there is
-    /// none.
-    pub(crate) fn remove_exact(&mut self, span: Span<Iova>) -> Result<Box<Node<T>>, Error> {
-        self.live.remove(span)
+    /// Forgets the mapping that is exactly `span` if its payload is `wanted`; [`Error::NotFound`], and
+    /// no change, if there is none.
+    #[inline]
+    pub(crate) fn remove_if(
+        &mut self,
+        span: Span<Iova>,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Box<Node<T>>, Error> {
+        self.live.remove_if(span, wanted)
     }
 
     /// Takes on the rules of a joining PF besides those that hold already: only what is in every
@@ -137,6 +142,7 @@ impl<T> Layout<T> {
         }
         self.aperture = aperture;
         self.reserved = all;
+        self.live.recent.forget();
         Ok(())
     }
 
@@ -145,6 +151,7 @@ impl<T> Layout<T> {
     pub(crate) fn reset_rules(&mut self) {
         self.aperture = self.widest;
         self.reserved = Reserved::new();
+        self.live.recent.forget();
     }
 
     /// Changes the aperture that holds while no PF narrows it: the space got another domain. The

@@ -20,6 +20,7 @@ pub(crate) mod addr;
 pub(crate) mod allocate;
 pub(crate) mod error;
 pub(crate) mod layout;
+pub(crate) mod list;
 pub(crate) mod pages;
 pub(crate) mod reserved;
 pub(crate) mod span;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `Tree`, the ordered set of a space's live ranges, each with a payload: an AVL tree whose nodes
-//! also know the bounds of, and the largest gap inside, the subtree below them, so that every
-//! question, also "where is room for this?", takes O(log n) steps. It allocates nothing: callers
-//! bring a node to insert, and are handed it back when it is removed or refused.
+//! `Tree`, the ordered set of a space's live ranges, each with a payload: an AVL tree that also knows
+//! where there is room. Each node has an upper bound of the gaps around the ranges below it. To insert
+//! leaves the bounds as they are, for it makes gaps smaller; to remove raises those on its way; and
+//! a search that finds less than a bound promised lowers it. So every question takes O(log n) steps,
+//! the search on average over all that was inserted before. It allocates nothing: callers bring a
+//! node to insert, and are handed it back when it is removed or refused.
 //!
 //! Some functions call themselves once per level. An AVL tree of n nodes has at most
 //! 1.44 log2(n + 2) levels (26 for 300,000 nodes, 46 for 2^32), so the stack that this takes is
@@ -13,6 +15,7 @@ use core::cmp;
 
 use super::{
     addr::{Address, Iova},
+    allocate::recent::Recent,
     error::Error,
     span::Span,
 };
@@ -21,24 +24,16 @@ use crate::boxed::Box;
 /// A subtree, or none.
 pub(super) type Link<T> = Option<Box<Node<T>>>;
 
-/// What a node knows about the subtree that it is the root of.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) struct Summary {
-    /// The lowest address covered.
-    pub(super) min: Iova,
-    /// The highest address covered.
-    pub(super) max: Iova,
-    /// The size of the largest range between `min` and `max` that is not covered.
-    pub(super) gap: u64,
-}
-
 /// One range and its payload. A caller makes it (boxed) before taking a lock.
 pub(crate) struct Node<T> {
     pub(super) span: Span<Iova>,
     pub(super) left: Link<T>,
     pub(super) right: Link<T>,
-    pub(super) summary: Summary,
+    /// No gap is larger that lies next to a range of this subtree, between two ranges of the tree.
+    pub(super) gap: u64,
     pub(super) height: u8,
+    /// Both sides are equally high.
+    pub(super) even: bool,
     value: T,
 }
 
@@ -49,12 +44,9 @@ impl<T> Node<T> {
             span,
             left: None,
             right: None,
-            summary: Summary {
-                min: span.first(),
-                max: span.last(),
-                gap: 0,
-            },
+            gap: 0,
             height: 1,
+            even: true,
             value,
         }
     }
@@ -74,28 +66,32 @@ impl<T> Node<T> {
         &mut self.value
     }
 
-    /// Brings height and summary up to date with the children.
-    pub(super) fn refresh(&mut self) {
-        let mut summary = Summary {
-            min: self.span.first(),
-            max: self.span.last(),
-            gap: 0,
-        };
-        let mut height = 0;
-        if let Some(left) = self.left.as_deref() {
-            let gap = gap_between(left.summary.max, self.span.first());
-            summary.min = left.summary.min;
-            summary.gap = cmp::max(left.summary.gap, gap);
-            height = left.height;
+    /// Gives another range to a node that is in no tree, such as the one that
+    /// [`Layout::allocate`](super::layout::Layout::allocate) found for it.
+    pub(crate) fn set_span(&mut self, span: Span<Iova>) {
+        self.span = span;
+    }
+
+    /// Brings the height up to date with the children.
+    fn measure(&mut self) {
+        let (left, right) = (height(&self.left), height(&self.right));
+        self.height = cmp::max(left, right).saturating_add(1);
+        self.even = left == right;
+    }
+
+    /// The side on which a range lies that does not overlap this one.
+    #[inline]
+    fn side(&mut self, span: Span<Iova>) -> &mut Link<T> {
+        if span.last() < self.span.first() {
+            &mut self.left
+        } else {
+            &mut self.right
         }
-        if let Some(right) = self.right.as_deref() {
-            let gap = gap_between(self.span.last(), right.summary.min);
-            summary.max = right.summary.max;
-            summary.gap = cmp::max(summary.gap, cmp::max(right.summary.gap, gap));
-            height = cmp::max(height, right.height);
-        }
-        self.summary = summary;
-        self.height = height.saturating_add(1);
+    }
+
+    /// Notes that there is a gap of this size.
+    fn raise(&mut self, gap: u64) {
+        self.gap = cmp::max(self.gap, gap);
     }
 }
 
@@ -103,12 +99,21 @@ impl<T> Node<T> {
 pub(crate) struct Tree<T> {
     pub(super) root: Link<T>,
     len: usize,
+    /// From the lowest to the highest address in a range.
+    pub(super) hull: Option<Span<Iova>>,
+    /// What the last search for room has found out.
+    pub(super) recent: Recent,
 }
 
 impl<T> Tree<T> {
     /// The empty tree.
     pub(crate) const fn new() -> Self {
-        Self { root: None, len: 0 }
+        Self {
+            root: None,
+            len: 0,
+            hull: None,
+            recent: Recent::nothing(),
+        }
     }
 
     /// How many ranges there are.
@@ -118,27 +123,125 @@ impl<T> Tree<T> {
 
     /// Adds a range. Gives the node back, and changes nothing, if it overlaps one that is there.
     pub(crate) fn insert(&mut self, node: Box<Node<T>>) -> Result<(), Box<Node<T>>> {
-        insert_at(&mut self.root, node)?;
+        let span = node.span;
+        let (hull, gap) = match self.hull {
+            None => (span, 0),
+            Some(hull) if span.last() < hull.first() => {
+                (hull.hull(span), gap_between(span.last(), hull.first()))
+            }
+            Some(hull) if span.first() > hull.last() => {
+                (hull.hull(span), gap_between(hull.last(), span.first()))
+            }
+            Some(hull) => (hull, 0),
+        };
+        // A range that overlaps any meets one that it overlaps on its way down: it never turns away
+        // from it, because all between it and the nodes it passes is on the same side.
+        let mut level: u32 = 0;
+        let mut settled = 0;
+        let mut next = self.root.as_deref();
+        while let Some(here) = next {
+            if !here.even {
+                settled = level;
+            }
+            next = if span.last() < here.span.first() {
+                here.left.as_deref()
+            } else if span.first() > here.span.last() {
+                here.right.as_deref()
+            } else {
+                return Err(node);
+            };
+            level = level.saturating_add(1);
+        }
+        // Above the lowest node that is not even, which takes up the new height, nothing changes.
+        let Some(link) = self.descend(settled, span, gap) else {
+            return Err(node);
+        };
+        insert_at(link, node, gap);
+        self.hull = Some(hull);
         self.len = self.len.saturating_add(1);
+        self.recent.inserted(span);
         Ok(())
     }
 
-    /// Removes the range that is exactly `span`. [`Error::NotFound`], and no change, if there is
-    /// none, whatever else `span` overlaps.
-    pub(crate) fn remove(&mut self, span: Span<Iova>) -> Result<Box<Node<T>>, Error> {
-        let removed = remove_at(&mut self.root, span).ok_or(Error::NotFound)?;
-        Ok(self.removed(removed))
+    /// Removes the range that is exactly `span` if its payload is `wanted`. [`Error::NotFound`], and no
+    /// change, if there is none, whatever else `span` overlaps.
+    #[inline]
+    pub(crate) fn remove_if(
+        &mut self,
+        span: Span<Iova>,
+        wanted: impl Fn(&T) -> bool,
+    ) -> Result<Box<Node<T>>, Error> {
+        let mut level: u32 = 0;
+        let mut settled = 0;
+        let mut around = (None, None);
+        let mut next = self.root.as_deref();
+        let found = loop {
+            let here = next.ok_or(Error::NotFound)?;
+            next = if span.last() < here.span.first() {
+                around.1 = Some(here.span.first());
+                here.left.as_deref()
+            } else if span.first() > here.span.last() {
+                around.0 = Some(here.span.last());
+                here.right.as_deref()
+            } else if span == here.span && wanted(&here.value) {
+                break here;
+            } else {
+                return Err(Error::NotFound);
+            };
+            if here.even {
+                settled = level;
+            }
+            level = level.saturating_add(1);
+        };
+        if let Some(below) = last_of(found.left.as_deref()) {
+            around.0 = Some(below.span.last());
+        }
+        if let Some(above) = first_of(found.right.as_deref()) {
+            around.1 = Some(above.span.first());
+        }
+        let (hull, gap) = match (self.hull, around) {
+            (Some(hull), (Some(last), Some(first))) => (Some(hull), gap_between(last, first)),
+            (Some(hull), (Some(last), None)) => (Some(Span::between(hull.first(), last)), 0),
+            (Some(hull), (None, Some(first))) => (Some(Span::between(first, hull.last())), 0),
+            _ => (None, 0),
+        };
+        // Above the lowest node that is even, which only leans afterwards, no height changes.
+        let link = self.descend(settled, span, gap);
+        let removed = link.and_then(|link| remove_at(link, span, gap));
+        let (node, _) = removed.ok_or(Error::NotFound)?;
+        self.hull = hull;
+        Ok(self.removed(node))
+    }
+
+    /// The link that is so many levels down, on the way to `span`; all above are told of a gap. `None`
+    /// if there are not as many levels.
+    #[inline]
+    fn descend(&mut self, levels: u32, span: Span<Iova>, gap: u64) -> Option<&mut Link<T>> {
+        let mut link = &mut self.root;
+        for _ in 0..levels {
+            let here = link.as_deref_mut()?;
+            here.raise(gap);
+            link = here.side(span);
+        }
+        Some(link)
     }
 
     /// Removes the lowest range.
     pub(crate) fn pop_first(&mut self) -> Option<Box<Node<T>>> {
-        let removed = take_first(&mut self.root)?;
-        Some(self.removed(removed))
+        let (node, _) = take_first(&mut self.root)?;
+        self.hull = self
+            .hull
+            .zip(self.first())
+            .map(|(hull, first)| Span::between(first.span.first(), hull.last()));
+        Some(self.removed(node))
     }
 
-    fn removed(&mut self, (mut node, _): Removed<T>) -> Box<Node<T>> {
+    fn removed(&mut self, mut node: Box<Node<T>>) -> Box<Node<T>> {
         self.len = self.len.saturating_sub(1);
-        node.refresh();
+        self.recent.removed(node.span);
+        node.gap = 0;
+        node.height = 1;
+        node.even = true;
         node
     }
 
@@ -146,21 +249,6 @@ impl<T> Tree<T> {
     pub(crate) fn get(&self, address: Iova) -> Option<&Node<T>> {
         self.at_or_after(address)
             .filter(|node| node.span.contains(address))
-    }
-
-    /// The payload of the range that `address` is in, to change it.
-    pub(crate) fn get_mut(&mut self, address: Iova) -> Option<&mut T> {
-        let mut link = self.root.as_deref_mut();
-        while let Some(node) = link {
-            link = if address < node.span.first() {
-                node.left.as_deref_mut()
-            } else if address > node.span.last() {
-                node.right.as_deref_mut()
-            } else {
-                return Some(&mut node.value);
-            };
-        }
-        None
     }
 
     /// The range that is exactly `span`.
@@ -239,12 +327,8 @@ impl<'a, T> Iterator for Iter<'a, T> {
     }
 }
 
-/// A node that was taken out, and whether the subtree it was in has another height or summary now,
-/// so that the levels above must look again.
-type Removed<T> = (Box<Node<T>>, bool);
-
 /// How many addresses lie between the end of one range and the beginning of a later one.
-fn gap_between(last: Iova, first: Iova) -> u64 {
+pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
     first.raw().saturating_sub(last.raw()).saturating_sub(1)
 }
 
@@ -252,45 +336,43 @@ fn height<T>(link: &Link<T>) -> u8 {
     link.as_deref().map_or(0, |node| node.height)
 }
 
-/// Inserts, and says whether the subtree has another height or summary now.
-fn insert_at<T>(link: &mut Link<T>, node: Box<Node<T>>) -> Result<bool, Box<Node<T>>> {
+/// Inserts a node that overlaps none, and says whether the subtree has another height now. `gap` is
+/// that between the node and all others, if it lies outside of them.
+fn insert_at<T>(link: &mut Link<T>, mut node: Box<Node<T>>, gap: u64) -> bool {
     let Some(here) = link.as_deref_mut() else {
         *link = Some(node);
-        return Ok(true);
+        return true;
     };
-    // A range that overlaps any in this subtree meets one that it overlaps on its way down: it never
-    // turns away from it, because all between it and the nodes it passes is on the same side.
-    let side = if node.span.last() < here.span.first() {
-        &mut here.left
-    } else if node.span.first() > here.span.last() {
-        &mut here.right
-    } else {
-        return Err(node);
-    };
-    let changed = insert_at(side, node)?;
-    Ok(changed && settle(link))
+    here.raise(gap);
+    // It lies next to no gap that its parent does not know of.
+    node.gap = here.gap;
+    let side = here.side(node.span);
+    insert_at(side, node, gap) && settle(link)
 }
 
-fn remove_at<T>(link: &mut Link<T>, span: Span<Iova>) -> Option<Removed<T>> {
+/// Takes out the node of `span`, which leaves a gap, and says whether the subtree has another height
+/// now.
+fn remove_at<T>(link: &mut Link<T>, span: Span<Iova>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
     let here = link.as_deref_mut()?;
-    let side = if span.last() < here.span.first() {
-        &mut here.left
-    } else if span.first() > here.span.last() {
-        &mut here.right
-    } else if span == here.span {
-        return unlink(link);
-    } else {
-        return None;
-    };
-    let (node, changed) = remove_at(side, span)?;
-    Some((node, changed && settle(link)))
+    if here.span == span {
+        return unlink(link, gap);
+    }
+    here.raise(gap);
+    let (node, lower) = remove_at(here.side(span), span, gap)?;
+    Some((node, lower && settle(link)))
 }
 
 /// Takes out the root of a subtree; the next higher node takes its place.
-fn unlink<T>(link: &mut Link<T>) -> Option<Removed<T>> {
+fn unlink<T>(link: &mut Link<T>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
     let mut node = link.take()?;
-    let left = node.left.take();
+    let mut left = node.left.take();
     let mut right = node.right.take();
+    // What was below the node reaches up to the gap now.
+    let mut below = left.as_deref_mut();
+    while let Some(node) = below {
+        node.raise(gap);
+        below = node.right.as_deref_mut();
+    }
     *link = match take_first(&mut right) {
         None => left,
         Some((mut heir, _)) => {
@@ -298,36 +380,57 @@ fn unlink<T>(link: &mut Link<T>) -> Option<Removed<T>> {
             heir.right = right;
             // So that `settle` compares with what this subtree was before.
             heir.height = node.height;
-            heir.summary = node.summary;
+            heir.gap = cmp::max(node.gap, gap);
             Some(heir)
         }
     };
-    let changed = height(link) != node.height || settle(link);
-    Some((node, changed))
+    let lower = height(link) != node.height || settle(link);
+    Some((node, lower))
 }
 
-fn take_first<T>(link: &mut Link<T>) -> Option<Removed<T>> {
+/// The lowest node of a subtree.
+fn first_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
+    let mut found = None;
+    while let Some(node) = from {
+        found = from;
+        from = node.left.as_deref();
+    }
+    found
+}
+
+/// The highest node of a subtree.
+fn last_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
+    let mut found = None;
+    while let Some(node) = from {
+        found = from;
+        from = node.right.as_deref();
+    }
+    found
+}
+
+/// Takes out the lowest node of a subtree, and says whether the subtree has another height now.
+fn take_first<T>(link: &mut Link<T>) -> Option<(Box<Node<T>>, bool)> {
     let here = link.as_deref_mut()?;
     if here.left.is_some() {
-        let (node, changed) = take_first(&mut here.left)?;
-        return Some((node, changed && settle(link)));
+        let (node, lower) = take_first(&mut here.left)?;
+        return Some((node, lower && settle(link)));
     }
     let mut node = link.take()?;
     *link = node.right.take();
     Some((node, true))
 }
 
-/// After a change below: brings the root of a subtree up to date and into balance, and says whether
-/// the subtree's height or summary is another than before.
+/// After a change of height below: brings the root of a subtree up to date and into balance, and says
+/// whether the subtree's height is another than before.
 fn settle<T>(link: &mut Link<T>) -> bool {
     let Some(node) = link.as_deref_mut() else {
         return true;
     };
-    let before = (node.height, node.summary);
+    let before = node.height;
     let (left, right) = (height(&node.left), height(&node.right));
     if left.abs_diff(right) <= 1 {
-        node.refresh();
-        return before != (node.height, node.summary);
+        node.measure();
+        return before != node.height;
     }
     *link = link.take().map(|node| {
         if left > right {
@@ -336,8 +439,7 @@ fn settle<T>(link: &mut Link<T>) -> bool {
             lean_left(node)
         }
     });
-    link.as_deref()
-        .is_none_or(|node| before != (node.height, node.summary))
+    before != height(link)
 }
 
 /// Balances a node whose left side is too high.
@@ -370,9 +472,10 @@ fn rotate_right<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
         return node;
     };
     node.left = pivot.right.take();
-    node.refresh();
+    node.measure();
+    pivot.raise(node.gap);
     pivot.right = Some(node);
-    pivot.refresh();
+    pivot.measure();
     pivot
 }
 
@@ -382,8 +485,9 @@ fn rotate_left<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
         return node;
     };
     node.right = pivot.left.take();
-    node.refresh();
+    node.measure();
+    pivot.raise(node.gap);
     pivot.left = Some(node);
-    pivot.refresh();
+    pivot.measure();
     pivot
 }

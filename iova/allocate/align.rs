@@ -74,8 +74,17 @@ pub(crate) fn best_alignment(
 
 fn best_of_run(pages: PageSizes, run: Span<Phys>, offset: u64, cap: Alignment) -> Alignment {
     let first = run.first().raw();
-    // The page sizes up to the cap, largest first.
-    let mut sizes = pages.bitmap() & (cap.get() | cap.get().wrapping_sub(1));
+    let bytes = run.last().raw().wrapping_sub(first).wrapping_add(1);
+    // The page sizes up to the cap and to what the run holds, largest first.
+    let up_to = if bytes == 0 {
+        cap.get()
+    } else {
+        cmp::min(cap.get(), bytes)
+    };
+    let largest = up_to.checked_ilog2().map_or(u64::MAX, |log| {
+        u64::MAX.wrapping_shr(63_u32.wrapping_sub(log))
+    });
+    let mut sizes = pages.bitmap() & largest;
     while let Some(log) = sizes.checked_ilog2() {
         let size = 1_u64.wrapping_shl(log);
         let Ok(align) = Alignment::new(size) else {

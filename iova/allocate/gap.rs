@@ -2,10 +2,10 @@
 
 //! The search for the highest free range of a length and alignment between the ranges of a tree.
 //!
-//! A gap that is as long as what is asked for may still not fit once aligned, and a summary cannot
-//! tell. So gaps that are long enough are tried from the top down, but only so many of them in
-//! vain; from then on only subtrees are entered that have a gap of `length + align - PAGE`, which
-//! fits wherever it begins (ranges being page aligned). With T tries the search visits no more nodes
+//! A gap that is as long as what is asked for may still not fit once aligned, and the bounds in the
+//! nodes cannot tell. So gaps that are long enough are tried from the top down, but only so many of them in
+//! vain; from then on only gaps count that are at least `length + align - PAGE` long, which
+//! fit wherever they begin (ranges being page aligned). With T tries the search visits no more nodes
 //! than about (T + 3) times the height of the tree, and its answer is exact, the highest range that
 //! fits, unless T higher gaps were large enough and did not fit. With `Alignment::PAGE` it always is
 //! exact.
@@ -14,34 +14,42 @@ use super::{align::Alignment, below};
 use crate::iova::{
     addr::{Address, Iova, Length, PAGE},
     span::Span,
-    tree::{Node, Tree},
+    tree::{gap_between, Link, Node, Tree},
 };
+use core::cmp;
+
+/// A place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Found {
+    /// Where it begins.
+    pub(crate) at: Iova,
+    /// Where the gap begins that it lies in, as far as that was searched.
+    pub(crate) low: Iova,
+}
 
 impl<T> Tree<T> {
-    /// The beginning of the highest free range inside `within` that has the length and alignment,
-    /// under the rule above. Takes from `tries` what was tried in vain.
+    /// The highest free range inside `within` that has the length and alignment, under the rule
+    /// above. Takes from `tries` what was tried in vain.
     pub(crate) fn highest_gap(
-        &self,
+        &mut self,
         within: Span<Iova>,
         length: Length,
         align: Alignment,
         tries: &mut u32,
-    ) -> Option<Iova> {
+    ) -> Option<Found> {
         let mut search = Search {
             within,
             length,
             align,
             tries,
         };
-        let Some(root) = self.root.as_deref() else {
+        let (Some(root), Some(hull)) = (self.root.as_deref_mut(), self.hull) else {
             return search.try_gap(Some(Iova::MIN), Some(Iova::MAX));
         };
-        let above = root.summary.max.checked_add(1);
-        let low_end = below(root.summary.min, 1);
         search
-            .try_gap(above, Some(Iova::MAX))
-            .or_else(|| search.descend(root))
-            .or_else(|| search.try_gap(Some(Iova::MIN), low_end))
+            .try_gap(hull.last().checked_add(1), Some(Iova::MAX))
+            .or_else(|| search.descend(root, None, None))
+            .or_else(|| search.try_gap(Some(Iova::MIN), below(hull.first(), 1)))
     }
 }
 
@@ -63,31 +71,60 @@ impl Search<'_> {
         self.length.get().saturating_add(slack)
     }
 
-    /// The highest fitting gap between the lowest and the highest range of a subtree.
-    fn descend<T>(&mut self, node: &Node<T>) -> Option<Iova> {
-        let summary = node.summary;
-        let outside = summary.min > self.within.last() || summary.max < self.within.first();
-        if outside || summary.gap < self.worthwhile() {
+    /// The highest fitting gap next to a range of a subtree, that lies between `low` and `high`, the
+    /// nearest addresses in ranges outside of it.
+    fn descend<T>(
+        &mut self,
+        node: &mut Node<T>,
+        low: Option<Iova>,
+        high: Option<Iova>,
+    ) -> Option<Found> {
+        if node.gap < self.worthwhile() {
             return None;
         }
-        if let Some(right) = node.right.as_deref() {
-            let above = node.span().last().checked_add(1);
-            let found = self
-                .descend(right)
-                .or_else(|| self.try_gap(above, below(right.summary.min, 1)));
+        let span = node.span();
+        if span.last() < self.within.last() {
+            let found = self.side(&mut node.right, Some(span.last()), high);
             if found.is_some() {
                 return found;
             }
         }
-        let left = node.left.as_deref()?;
-        let end = below(node.span().first(), 1);
-        self.try_gap(left.summary.max.checked_add(1), end)
-            .or_else(|| self.descend(left))
+        if span.first() > self.within.first() {
+            let found = self.side(&mut node.left, low, Some(span.first()));
+            if found.is_some() {
+                return found;
+            }
+        }
+        // Less than was promised: who comes next shall not look here in vain.
+        node.gap = cmp::max(
+            bound(&node.left, low, Some(span.first())),
+            bound(&node.right, Some(span.last()), high),
+        );
+        None
+    }
+
+    fn side<T>(
+        &mut self,
+        link: &mut Link<T>,
+        low: Option<Iova>,
+        high: Option<Iova>,
+    ) -> Option<Found> {
+        match link.as_deref_mut() {
+            Some(node) => self.descend(node, low, high),
+            None => self.try_gap(low?.checked_add(1), below(high?, 1)),
+        }
     }
 
     /// The highest fitting place in the gap from `first` to `last`, if there is such a gap.
-    fn try_gap(&mut self, first: Option<Iova>, last: Option<Iova>) -> Option<Iova> {
+    fn try_gap(&mut self, first: Option<Iova>, last: Option<Iova>) -> Option<Found> {
         let gap = Span::from_bounds(first?, last?).ok()?;
+        // The one gap that is all of the address space has no length.
+        if gap
+            .length()
+            .is_some_and(|length| length.get() < self.worthwhile())
+        {
+            return None;
+        }
         let free = gap.intersect(self.within)?;
         let highest = below(free.last(), self.length.last_offset())?;
         if highest < free.first() {
@@ -98,6 +135,18 @@ impl Search<'_> {
             *self.tries = self.tries.saturating_sub(1);
             return None;
         }
-        Some(place)
+        Some(Found {
+            at: place,
+            low: free.first(),
+        })
+    }
+}
+
+/// The largest gap that there may be on one side of a node.
+fn bound<T>(link: &Link<T>, low: Option<Iova>, high: Option<Iova>) -> u64 {
+    match (link.as_deref(), low, high) {
+        (Some(node), _, _) => node.gap,
+        (None, Some(low), Some(high)) => gap_between(low, high),
+        _ => 0,
     }
 }

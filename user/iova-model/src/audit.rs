@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Looks at every node of a tree, and panics unless it is in order, in balance and rightly summed
-//! up. A child of `iova`, because nobody else may look inside a node.
+//! Looks at every node of a tree, and panics unless it is in order and in balance, and no gap is larger
+//! than its nodes say. A child of `iova`, because nobody else may look inside a node.
 
 // Unlike what it audits, it is meant to panic.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -25,13 +25,23 @@ pub(crate) fn tree<T>(tree: &Tree<T>) -> Seen {
     let mut spans = Vec::new();
     let height = subtree(&tree.root, &mut spans);
     assert_eq!(tree.len(), spans.len(), "length");
+    let hull = |first: &Span<Iova>, last: &Span<Iova>| first.hull(*last);
+    let hull = spans
+        .first()
+        .zip(spans.last())
+        .map(|(first, last)| hull(first, last));
+    assert_eq!(tree.hull, hull, "hull");
+    for pair in spans.windows(2) {
+        assert!(pair[0].last() < pair[1].first(), "out of order: {pair:?}");
+    }
+    gaps(&tree.root, None, None);
     Seen { spans, height }
 }
 
 /// Audits a node that was handed out.
 pub(crate) fn detached<T>(node: &Node<T>) {
     assert!(node.left.is_none() && node.right.is_none(), "children");
-    check_summary(node, &[node.span]);
+    assert_eq!(node.gap, 0, "gap");
     assert_eq!(node.height, 1, "height");
 }
 
@@ -39,25 +49,24 @@ fn subtree<T>(link: &Link<T>, spans: &mut Vec<Span<Iova>>) -> u8 {
     let Some(node) = link.as_deref() else {
         return 0;
     };
-    let begin = spans.len();
     let left = subtree(&node.left, spans);
     spans.push(node.span);
     let right = subtree(&node.right, spans);
     assert!(left.abs_diff(right) <= 1, "out of balance: {left}, {right}");
     assert_eq!(node.height, left.max(right) + 1, "height");
-    check_summary(node, &spans[begin..]);
     node.height
 }
 
-fn check_summary<T>(node: &Node<T>, spans: &[Span<Iova>]) {
-    for pair in spans.windows(2) {
-        assert!(pair[0].last() < pair[1].first(), "out of order: {pair:?}");
-    }
-    let gap = spans
-        .windows(2)
-        .map(|pair| pair[1].first().raw() - pair[0].last().raw() - 1)
-        .max();
-    assert_eq!(node.summary.min, spans[0].first(), "min");
-    assert_eq!(node.summary.max, spans[spans.len() - 1].last(), "max");
-    assert_eq!(node.summary.gap, gap.unwrap_or(0), "gap");
+/// The largest gap next to a range of a subtree, between two ranges of the tree.
+fn gaps<T>(link: &Link<T>, low: Option<Iova>, high: Option<Iova>) -> u64 {
+    let Some(node) = link.as_deref() else {
+        return low
+            .zip(high)
+            .map_or(0, |(low, high)| high.raw() - low.raw() - 1);
+    };
+    let left = gaps(&node.left, low, Some(node.span.first()));
+    let right = gaps(&node.right, Some(node.span.last()), high);
+    let gap = left.max(right);
+    assert!(node.gap >= gap, "bound {} of a gap of {gap}", node.gap);
+    gap
 }

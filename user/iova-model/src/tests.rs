@@ -5,6 +5,7 @@
 mod arithmetic;
 mod gaps;
 mod layout;
+mod list;
 mod reserved;
 mod scale;
 mod tree;

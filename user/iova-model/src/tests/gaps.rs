@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::{align, length, node, pages, span};
 use crate::iova::{
     addr::{Address, Iova, PAGE},
+    audit,
     span::Span,
     tree::Tree,
 };
@@ -34,12 +35,18 @@ fn naive(used: &[bool], within: (u64, u64), count: u64, step: u64) -> Option<u64
         .find(|&first| (first..first + count).all(|page| !used[usize::try_from(page).unwrap()]))
 }
 
-fn search(tree: &Tree<()>, within: (u64, u64), count: u64, step: u64, tries: u32) -> Option<u64> {
+fn search(
+    tree: &mut Tree<()>,
+    within: (u64, u64),
+    count: u64,
+    step: u64,
+    tries: u32,
+) -> Option<u64> {
     let window = span(within.0 * PAGE, within.1 * PAGE + PAGE - 1);
     tree.highest_gap(window, length(count * PAGE), align(step * PAGE), &mut {
         tries
     })
-    .map(|first| first.raw() / PAGE)
+    .map(|found| found.at.raw() / PAGE)
 }
 
 fn window() -> impl Strategy<Value = (u64, u64)> {
@@ -57,14 +64,14 @@ proptest! {
         log in 0_u32..6,
         tries in 0_u32..4,
     ) {
-        let (tree, used) = build(&live);
+        let (mut tree, used) = build(&live);
         let step = 1 << log;
         let best = naive(&used, within, count, step);
-        prop_assert_eq!(search(&tree, within, count, step, u32::MAX), best);
+        prop_assert_eq!(search(&mut tree, within, count, step, u32::MAX), best);
 
         // With few tries: what it finds does fit, and it finds something wherever a gap is as long
         // as fits for certain.
-        let found = search(&tree, within, count, step, tries);
+        let found = search(&mut tree, within, count, step, tries);
         if let Some(first) = found {
             prop_assert!(first % step == 0 && first <= best.unwrap());
             prop_assert!(first >= within.0 && first + count - 1 <= within.1);
@@ -78,12 +85,65 @@ proptest! {
     }
 }
 
+/// What is done between two searches.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u64, u64),
+    Remove(usize),
+    Search((u64, u64), u64, u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..SPACE - 8, 1_u64..8).prop_map(|(first, count)| Step::Insert(first, count)),
+        2 => any::<usize>().prop_map(Step::Remove),
+        2 => (window(), 1_u64..12, 0_u32..4)
+            .prop_map(|(within, count, log)| Step::Search(within, count, 1 << log)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Searches lower the bounds, removals raise them: no gap is ever overlooked.
+    #[test]
+    fn finds_the_highest_place_again_and_again(steps in prop::collection::vec(step(), 1..120)) {
+        let mut tree: Tree<()> = Tree::new();
+        let mut live: Vec<Span<Iova>> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Insert(first, count) => {
+                    if tree.insert(node(pages(first, count), ())).is_ok() {
+                        live.push(pages(first, count));
+                    }
+                }
+                Step::Remove(which) if !live.is_empty() => {
+                    let span = live.swap_remove(which % live.len());
+                    prop_assert!(tree.remove_if(span, |()| true).is_ok());
+                }
+                Step::Remove(_) => prop_assert!(tree.pop_first().is_none()),
+                Step::Search(within, count, step) => {
+                    let mut used = [false; SPACE as usize];
+                    for span in &live {
+                        for page in span.first().raw() / PAGE..=span.last().raw() / PAGE {
+                            used[usize::try_from(page).unwrap()] = true;
+                        }
+                    }
+                    let best = naive(&used, within, count, step);
+                    prop_assert_eq!(search(&mut tree, within, count, step, u32::MAX), best);
+                }
+            }
+            prop_assert_eq!(audit::tree(&tree).spans.len(), live.len());
+        }
+    }
+}
+
 #[test]
 fn an_empty_tree_is_one_gap() {
-    let (tree, _) = build(&[]);
-    assert_eq!(search(&tree, (3, 10), 8, 1, 0), Some(3));
-    assert_eq!(search(&tree, (3, 10), 9, 1, 0), None);
-    assert_eq!(search(&tree, (3, 10), 4, 4, 0), Some(4));
+    let (mut tree, _) = build(&[]);
+    assert_eq!(search(&mut tree, (3, 10), 8, 1, 0), Some(3));
+    assert_eq!(search(&mut tree, (3, 10), 9, 1, 0), None);
+    assert_eq!(search(&mut tree, (3, 10), 4, 4, 0), Some(4));
 }
 
 #[test]
@@ -91,23 +151,23 @@ fn the_whole_address_space() {
     let all: Span<Iova> = span(0, u64::MAX);
     let mut tree = Tree::new();
     let top = PAGE.wrapping_neg();
-    let at = |tree: &Tree<()>, bytes: u64, step: u64| {
+    let at = |tree: &mut Tree<()>, bytes: u64, step: u64| {
         tree.highest_gap(all, length(bytes), align(step), &mut 0)
-            .map(Iova::raw)
+            .map(|found| found.at.raw())
     };
-    assert_eq!(at(&tree, PAGE, PAGE), Some(top));
-    assert_eq!(at(&tree, 1 << 63, 1 << 63), Some(1 << 63));
-    assert_eq!(at(&tree, top, PAGE), Some(PAGE));
+    assert_eq!(at(&mut tree, PAGE, PAGE), Some(top));
+    assert_eq!(at(&mut tree, 1 << 63, 1 << 63), Some(1 << 63));
+    assert_eq!(at(&mut tree, top, PAGE), Some(PAGE));
     assert!(tree.insert(node(span(top, u64::MAX), ())).is_ok());
-    assert_eq!(at(&tree, PAGE, PAGE), Some(top - PAGE));
-    assert_eq!(at(&tree, 1 << 63, 1 << 63), Some(0));
-    assert_eq!(at(&tree, top, PAGE), Some(0));
+    assert_eq!(at(&mut tree, PAGE, PAGE), Some(top - PAGE));
+    assert_eq!(at(&mut tree, 1 << 63, 1 << 63), Some(0));
+    assert_eq!(at(&mut tree, top, PAGE), Some(0));
     assert!(tree.insert(node(span(0, PAGE - 1), ())).is_ok());
-    assert_eq!(at(&tree, 1 << 63, 1 << 63), None);
-    assert_eq!(at(&tree, top - PAGE, PAGE), Some(PAGE));
-    assert_eq!(at(&tree, u64::MAX, PAGE), None);
+    assert_eq!(at(&mut tree, 1 << 63, 1 << 63), None);
+    assert_eq!(at(&mut tree, top - PAGE, PAGE), Some(PAGE));
+    assert_eq!(at(&mut tree, u64::MAX, PAGE), None);
     assert!(tree.insert(node(span(PAGE, top - 1), ())).is_ok());
-    assert_eq!(at(&tree, 1, PAGE), None);
+    assert_eq!(at(&mut tree, 1, PAGE), None);
 }
 
 #[test]
@@ -121,11 +181,11 @@ fn after_its_tries_it_enters_only_where_one_fits_for_certain() {
             live.push((at + 6, 1));
         }
     }
-    let (tree, used) = build(&live);
+    let (mut tree, used) = build(&live);
     let within = (11, 246);
     assert_eq!(naive(&used, within, 4, 4), Some(44));
-    assert_eq!(search(&tree, within, 4, 4, u32::MAX), Some(44));
-    assert_eq!(search(&tree, within, 4, 4, 30), Some(44));
-    assert_eq!(search(&tree, within, 4, 4, 8), Some(12));
-    assert_eq!(search(&tree, within, 4, 4, 0), Some(12));
+    assert_eq!(search(&mut tree, within, 4, 4, u32::MAX), Some(44));
+    assert_eq!(search(&mut tree, within, 4, 4, 30), Some(44));
+    assert_eq!(search(&mut tree, within, 4, 4, 8), Some(12));
+    assert_eq!(search(&mut tree, within, 4, 4, 0), Some(12));
 }

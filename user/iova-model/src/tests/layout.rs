@@ -61,7 +61,7 @@ fn refusal(layout: &mut Layout<u32>, span: Span<Iova>) -> Option<Error> {
 fn check(layout: &mut Layout<u32>, span: Span<Iova>) -> Result<(), Error> {
     match refusal(layout, span) {
         Some(error) => Err(error),
-        None => layout.remove_exact(span).map(|_| ()),
+        None => layout.remove_if(span, |_| true).map(|_| ()),
     }
 }
 
@@ -105,12 +105,18 @@ fn removal_is_exact() {
         pages(9, 5),
         pages(20, 1),
     ] {
-        assert_eq!(layout.remove_exact(wrong).err(), Some(Error::NotFound));
+        assert_eq!(
+            layout.remove_if(wrong, |_| true).err(),
+            Some(Error::NotFound)
+        );
     }
-    *layout.live_mut().get_mut(Iova::new(12 * PAGE)).unwrap() = 3;
+    // Nor does one go whose payload is another.
+    assert!(layout
+        .remove_if(pages(10, 4), |&payload| payload == 3)
+        .is_err());
     assert_eq!(layout.live().len(), 2);
-    let removed = layout.remove_exact(pages(10, 4)).ok().unwrap();
-    assert_eq!(*removed.value(), 3);
+    let removed = layout.remove_if(pages(10, 4), |_| true).ok().unwrap();
+    assert_eq!(*removed.value(), 0);
     assert_eq!(
         layout.live_mut().pop_first().map(|node| node.span()),
         Some(pages(14, 4))
@@ -124,7 +130,7 @@ fn the_last_page_of_all() {
     let last = span(PAGE.wrapping_neg(), u64::MAX);
     assert_eq!(refusal(&mut layout, last), None);
     assert_eq!(refusal(&mut layout, last), Some(Error::Overlap));
-    assert!(layout.remove_exact(last).is_ok());
+    assert!(layout.remove_if(last, |_| true).is_ok());
 }
 
 #[test]
@@ -220,7 +226,7 @@ fn another_domain_forgets_the_rules_but_not_the_mappings() {
         layout.restrict(narrow, &[]),
         Err(Conflict::OutsideAperture { live, aperture })
     );
-    assert!(layout.remove_exact(live).is_ok());
+    assert!(layout.remove_if(live, |_| true).is_ok());
     assert_eq!(layout.restrict(narrow, &[]), Ok(()));
     layout.set_widest(span(0, TOP - 1));
     layout.reset_rules();
@@ -235,8 +241,8 @@ fn allocation_goes_from_the_top_downward_freed_ones_first() {
         .collect();
     let expected: Vec<_> = (1..=5).map(|at| pages(TOP / PAGE - at, 1)).collect();
     assert_eq!(taken, expected);
-    assert!(layout.remove_exact(taken[1]).is_ok());
-    assert!(layout.remove_exact(taken[3]).is_ok());
+    assert!(layout.remove_if(taken[1], |_| true).is_ok());
+    assert!(layout.remove_if(taken[3], |_| true).is_ok());
     assert_eq!(take(&mut layout, page_request(0)), Ok(taken[1]));
     assert_eq!(take(&mut layout, page_request(0)), Ok(taken[3]));
     assert_eq!(
@@ -295,7 +301,7 @@ fn fragmented_space_gives_up_alignment_by_halves() {
         put(&mut layout, pages(8 * at - 1, 5));
     }
     put(&mut layout, pages(63, 1));
-    let find = |wanted: u64, required: u64, count: u64| {
+    let mut find = |wanted: u64, required: u64, count: u64| {
         layout
             .allocate(request(count * PAGE, wanted * PAGE, required * PAGE, 0))
             .map(|span| span.first().raw() / PAGE)
@@ -320,7 +326,7 @@ fn a_required_alignment_is_found_behind_many_gaps_that_do_not_fit() {
     put(&mut layout, pages((1 << 20) - 1, 1));
     // ... but for the one at the very bottom, exactly.
     put(&mut layout, pages(511, 1));
-    assert!(layout.remove_exact(pages(1023, 2)).is_ok());
+    assert!(layout.remove_if(pages(1023, 2), |_| true).is_ok());
     put(&mut layout, pages(1024, 1));
     let strict = request(M2, M2, M2, 0);
     assert_eq!(layout.allocate(strict), Ok(pages(512, 512)));
@@ -331,13 +337,13 @@ fn a_required_alignment_is_found_behind_many_gaps_that_do_not_fit() {
 
 #[test]
 fn nothing_of_the_sort_fits() {
-    let layout: Layout<u32> = Layout::new(span(0, TOP - 1));
+    let mut layout: Layout<u32> = Layout::new(span(0, TOP - 1));
     assert_eq!(layout.allocate(request(TOP, PAGE, PAGE, 0)), Err(NoSpace));
     let most = request(TOP - PAGE, PAGE, PAGE, 0);
     assert_eq!(layout.allocate(most), Ok(span(PAGE, TOP - 1)));
     let endless = request(u64::MAX, 1 << 63, 1 << 63, u64::MAX);
     assert_eq!(layout.allocate(endless), Err(NoSpace));
-    let above: Layout<u32> = Layout::new(span(TOP, u64::MAX));
+    let mut above: Layout<u32> = Layout::new(span(TOP, u64::MAX));
     assert_eq!(above.allocate(page_request(0)), Err(NoSpace));
     assert!(NoSpace.explain().contains(": "));
 }
@@ -356,7 +362,7 @@ proptest! {
         for (op, count, log, which) in ops {
             let live: Vec<_> = layout.live().iter().map(Node::span).collect();
             if op == 0 && !live.is_empty() {
-                prop_assert!(layout.remove_exact(live[which % live.len()]).is_ok());
+                prop_assert!(layout.remove_if(live[which % live.len()], |_| true).is_ok());
                 continue;
             }
             let mut free = |first: u64| check(&mut layout, pages(first, count)).is_ok();

@@ -49,6 +49,11 @@ fn worst_looks(count: u64) -> [u64; 6] {
         assert!(looks < ENDLESS, "{what}: {looks}");
         worst[what] = worst[what].max(looks);
     };
+    // What the tree was built from has paid for one search through all of it.
+    let inside = span(0, (2 * count - 1) * PAGE);
+    let (looks, found) =
+        count::during(|| tree.highest_gap(inside, length(3 * PAGE), Alignment::PAGE, &mut 0));
+    assert!(found.is_none() && looks <= 5 * count, "{looks}");
     for at in (0..count).step_by(97) {
         let at_span: Span<Iova> = pages(2 * at + 1, 1);
         saw(0, count::during(|| tree.get(at_span.first()).is_some()).0);
@@ -58,17 +63,21 @@ fn worst_looks(count: u64) -> [u64; 6] {
         let (looks, found) = count::during(gap);
         assert_eq!(found, None);
         saw(5, looks);
-        let (looks, removed) = count::during(|| tree.remove(at_span));
+        let (looks, removed) = count::during(|| tree.remove_if(at_span, |_| true));
         saw(2, looks);
         let removed = removed.ok().unwrap();
         // The one gap of three pages.
-        let gap = || tree.highest_gap(span(0, TOP - 1), length(3 * PAGE), Alignment::PAGE, &mut 0);
-        assert_eq!(gap().map(Iova::raw), Some(TOP - 3 * PAGE));
+        let mut gap =
+            || tree.highest_gap(span(0, TOP - 1), length(3 * PAGE), Alignment::PAGE, &mut 0);
+        assert_eq!(gap().map(|found| found.at.raw()), Some(TOP - 3 * PAGE));
         let inside = span(0, (2 * count - 1) * PAGE);
         let gap = || tree.highest_gap(inside, length(3 * PAGE), Alignment::PAGE, &mut 0);
         let (looks, found) = count::during(gap);
         if at != 0 && at != count - 1 {
-            assert_eq!(found, Some(pages::<Iova>(2 * at, 3).first()));
+            assert_eq!(
+                found.map(|found| found.at),
+                Some(pages::<Iova>(2 * at, 3).first())
+            );
         }
         saw(3, looks);
         let (looks, inserted) = count::during(|| tree.insert(removed));
@@ -86,7 +95,7 @@ fn looks_grow_with_the_logarithm() {
     );
     // 256 times as many mappings are 8 doublings: at most 8 * 1.44 levels more.
     for (few, many) in few.into_iter().zip(many) {
-        assert!(many <= few * 2, "{few} -> {many}");
+        assert!(many <= few * 5 / 2, "{few} -> {many}");
     }
     let levels = most_levels(256_000) as u64;
     assert!(many[0] <= levels && many[1] <= levels, "{many:?}");
@@ -133,7 +142,7 @@ fn three_hundred_thousand_allocations() {
     let mut rng = fastrand::Rng::with_seed(11);
     for _ in 0..MANY {
         let freed = pages(TOP / PAGE - rng.u64(1..=MANY), 1);
-        looks_of(&mut || assert!(layout.remove_exact(freed).is_ok()));
+        looks_of(&mut || assert!(layout.remove_if(freed, |_| true).is_ok()));
         looks_of(&mut || assert_eq!(take(&mut layout), freed));
     }
     println!(
@@ -144,7 +153,7 @@ fn three_hundred_thousand_allocations() {
     audit::tree(layout.live());
     for at in shuffled(MANY) {
         let freed = pages(TOP / PAGE - 1 - at, 1);
-        assert!(layout.remove_exact(freed).is_ok());
+        assert!(layout.remove_if(freed, |_| true).is_ok());
     }
     assert_eq!(layout.live().len(), 0);
 }
