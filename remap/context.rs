@@ -23,15 +23,19 @@ use super::{
     policy,
     refusal::Refusal,
     space::{
+        vacant,
         Entry,
         Kind,
         Slot,
         Space, //
     },
+    spare::Spare,
     uapi::*,
     user::{
         self,
+        BufferKey,
         Place,
+        UserMapping,
         Wanted, //
     },
     wire::{
@@ -47,17 +51,19 @@ use crate::iova::{
         PAGE, //
     },
     error::Error as RangeError,
-    span::Span,
-    tree::Tree, //
+    list::List,
+    span::Span, //
 };
-use core::cmp::Reverse;
+use core::{
+    cmp::Reverse,
+    mem::offset_of, //
+};
 use kernel::{
     error::code::E2BIG,
     new_mutex,
     prelude::*,
     rbtree::{
         RBTree,
-        RBTreeNode,
         RBTreeNodeReservation, //
     },
     seq_file::SeqFile,
@@ -72,20 +78,30 @@ use kernel::{
     }, //
 };
 
-/// A mapped buffer by its first page; of several, the newest comes first.
-type BufferKey = (u64, Reverse<u64>);
-type BufferNode = RBTreeNode<BufferKey, Span<Iova>>;
+type BufferRecord = RBTreeNodeReservation<BufferKey, Span<Iova>>;
 
-/// What the lock of a context protects.
+/// The buffers of a context by their addresses, for those who unmap by address.
 ///
 /// # Invariants
 ///
-/// `buffers` has every buffer that is mapped in `space` through this context, and perhaps some that
-/// went with a shared PF.
+/// `by_address` has every buffer that is mapped in the space through this context, and perhaps some
+/// that went with a shared PF.
+struct Index {
+    by_address: RBTree<BufferKey, Span<Iova>>,
+    /// Memory for the next one.
+    spare: Option<BufferRecord>,
+}
+
+/// What the lock of a context protects.
 struct State {
     /// The space that ATTACH chose, or that the first buffer took. It may have ended since.
     space: Option<Arc<Space>>,
-    buffers: RBTree<BufferKey, Span<Iova>>,
+    /// How many buffers are mapped in it, with those that it took along when it ended.
+    live: usize,
+    /// All of them are in here.
+    window: Option<Span<Iova>>,
+    /// Made when it is needed for the first time.
+    index: Option<Index>,
 }
 
 /// One open file.
@@ -97,6 +113,10 @@ pub(crate) struct Context {
     sequence: Atomic<u64>,
     /// It has made classic mappings.
     classics: Atomic<bool>,
+    /// It has a space for its buffers that anyone may map them in.
+    ready: Atomic<bool>,
+    /// What the last buffer that was unmapped lived in.
+    spare: Spare,
     #[pin]
     state: Mutex<State>,
 }
@@ -109,8 +129,10 @@ impl PinnedDrop for Context {
         }
         // Nobody else knows this context any more, so its lock may be held while pages are unpinned.
         let state = self.state.lock();
-        if let Some(space) = &state.space {
-            space.release_users(state.buffers.values().copied(), self.account());
+        if let (Some(space), Some(window)) = (&state.space, state.window) {
+            if state.live > 0 {
+                space.release_users(window, self.account());
+            }
         }
     }
 }
@@ -124,9 +146,13 @@ impl Context {
                 account,
                 sequence: Atomic::new(0),
                 classics: Atomic::new(false),
+                ready: Atomic::new(false),
+                spare: Spare::empty(),
                 state <- new_mutex!(State {
                     space: None,
-                    buffers: RBTree::new(),
+                    live: 0,
+                    window: None,
+                    index: None,
                 }),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -162,6 +188,18 @@ impl Context {
         let space = state.space.get_or_insert(default).clone();
         self.account().set_space(space.id);
         Ok(space)
+    }
+
+    /// Makes sure that there is a space for its buffers, which the caller may map them in.
+    fn prepare(&self) -> Result<(), Refusal> {
+        if self.ready.load(Relaxed) {
+            return Ok(());
+        }
+        let space = self.space()?;
+        user::check_caller(&space)?;
+        // Whoever has to be asked again is asked where a buffer is mapped, too.
+        self.ready.store(space.translates(), Relaxed);
+        Ok(())
     }
 
     /// Anyone who opened the node.
@@ -207,6 +245,7 @@ impl Context {
         let id = space.id;
         let mut state = self.state.lock();
         state.choose(space).map_err(Refusal::errno)?;
+        self.ready.store(false, Relaxed);
         self.account().set_space(id);
         Ok(())
     }
@@ -261,8 +300,8 @@ impl Context {
 
     /// Anyone who opened the node; a fixed IOVA, and a space that is not translated, need more.
     pub(super) fn map_user(&self, arg: usize) -> Result {
-        let mut received = Received::<qat_iommu_map_user>::read(arg)?;
-        let map = &mut received.value;
+        let received = Received::<qat_iommu_map_user>::read(arg)?;
+        let map = &received.value;
         let access = access(map.flags, QAT_IOMMU_MAP_FIXED)?;
         let fixed = map.flags & QAT_IOMMU_MAP_FIXED != 0;
         let span = self
@@ -270,8 +309,9 @@ impl Context {
                 wanted.place(fixed, map.iova, map.alignment)
             })
             .map_err(Refusal::errno)?;
-        map.iova = span.first().raw() | (map.va & (PAGE - 1));
-        received.write().inspect_err(|_| {
+        let iova = span.first().raw() | (map.va & (PAGE - 1));
+        let written = received.write_word(offset_of!(qat_iommu_map_user, iova), iova);
+        written.inspect_err(|_| {
             // The caller does not learn of the mapping, so it must not be there.
             let _ = self.unmap_buffer(span);
         })
@@ -286,39 +326,48 @@ impl Context {
     ) -> Result<Span<Iova>, Refusal> {
         let wanted = Wanted::new(va, length)?;
         let place = place(&wanted)?;
-        let space = self.space()?;
-        user::check_caller(&space)?;
-        let (slot, key) = self.pin(&wanted, access)?;
-        let record = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
-
-        let mut slot = Some(slot);
+        self.prepare()?;
+        let slot = match self.spare.take() {
+            Some(slot) => slot,
+            None => vacant()?,
+        };
+        let mut slot = Some(self.pin(&wanted, access, slot)?);
         let mut state = self.state.lock();
-        let result = state.with(&space, |space| space.map_user(&mut slot, place));
-        if let Ok(span) = result {
-            state.buffers.insert(record.into_node(key, span));
-        }
+        let result = state.map(&mut slot, place);
         drop(state);
         // A refused buffer is unpinned without a lock.
-        drop(slot);
+        if let Some(slot) = slot {
+            self.unpin(slot);
+        }
         result
     }
 
-    fn pin(&self, wanted: &Wanted, access: Access) -> Result<(Slot, BufferKey), Refusal> {
+    #[inline]
+    fn pin(&self, wanted: &Wanted, access: Access, mut slot: Slot) -> Result<Slot, Refusal> {
         let sequence = self.sequence.fetch_add(1, Relaxed);
-        let slot = user::pin(wanted, self.account.get(), sequence, access)?;
-        Ok((slot, (wanted.buffer.va(), Reverse(sequence))))
+        user::pin(wanted, self.account.get(), sequence, access, &mut slot)?;
+        Ok(slot)
+    }
+
+    /// Unpins what is mapped no more, and keeps what it lived in for the next one. No lock may be held.
+    #[inline]
+    fn unpin(&self, mut slot: Slot) {
+        slot.value_mut().clear();
+        self.spare.put(slot);
     }
 
     /// Unmaps the buffer at exactly `span`.
     fn unmap_buffer(&self, span: Span<Iova>) -> Result<(), Refusal> {
-        let mut state = self.state.lock();
-        let space = state.space.clone().ok_or(Refusal::NoPf)?;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let space = state.space.as_ref().ok_or(Refusal::NoPf)?;
         let slot = space.unmap_user(span, self.account(), Why::Unmap)?;
-        let record = state.forget(slot.value());
-        drop(state);
-        // The pages are unpinned without a lock.
-        drop(slot);
-        drop(record);
+        state.live = state.live.saturating_sub(1);
+        if let (Some(index), Some(mapping)) = (&mut state.index, slot.value().user()) {
+            index.forget(mapping);
+        }
+        drop(guard);
+        self.unpin(slot);
         Ok(())
     }
 
@@ -336,29 +385,34 @@ impl Context {
     fn unmap_by_address(&self, va: u64, length: u64) -> Result<(), Refusal> {
         let wanted = Wanted::new(va, length)?;
         let length = Length::new(wanted.buffer.length())?;
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let space = state
             .space
-            .clone()
+            .as_ref()
             .ok_or(Refusal::Range(RangeError::NotFound))?;
-        let (key, span) = state
+        let index = match &mut state.index {
+            Some(index) => index,
+            None => {
+                let index = Index::new(space, state.window, state.live, self.account())?;
+                state.index.insert(index)
+            }
+        };
+        let (key, span) = index
             .newest(wanted.buffer.va(), length)
             .ok_or_else(|| space.why_missing(RangeError::NotFound.into()))?;
         let slot = match space.unmap_user(span, self.account(), Why::Unmap) {
             // It went with its PF, of which this is the first news.
             Err(Refusal::Range(RangeError::NotFound)) => {
-                let record = state.buffers.remove_node(&key);
-                drop(state);
-                drop(record);
+                index.remove(&key);
                 return Err(Refusal::NoPf);
             }
             result => result?,
         };
-        let record = state.buffers.remove_node(&key);
-        drop(state);
-        // The pages are unpinned without a lock.
-        drop(slot);
-        drop(record);
+        index.remove(&key);
+        state.live = state.live.saturating_sub(1);
+        drop(guard);
+        self.unpin(slot);
         Ok(())
     }
 
@@ -423,50 +477,24 @@ impl Context {
         access: Access,
         alignment: u64,
     ) -> Result<KVVec<Span<Iova>>, (usize, Refusal)> {
-        let space = self.space().map_err(|why| (0, why))?;
-        user::check_caller(&space).map_err(|why| (0, why))?;
+        self.prepare().map_err(|why| (0, why))?;
         let no_memory = |err: kernel::alloc::AllocError| (0, Refusal::from(err));
         let mut slots =
-            KVVec::with_capacity(buffers.len(), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-        let mut keys =
-            KVVec::with_capacity(buffers.len(), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
-        let mut records =
             KVVec::with_capacity(buffers.len(), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         let mut spans =
             KVVec::with_capacity(buffers.len(), GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
         for (index, buffer) in buffers.iter().enumerate() {
             let pinned = Wanted::new(buffer.va, buffer.length).and_then(|wanted| {
                 let place = wanted.place(false, 0, alignment)?;
-                let (slot, key) = self.pin(&wanted, access)?;
-                let record = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
-                Ok((slot, place, key, record))
+                Ok((Some(self.pin(&wanted, access, vacant()?)?), place))
             });
-            let (slot, place, key, record) = pinned.map_err(|why| (index, why))?;
-            let full = |_| (index, Refusal::from(ENOMEM));
             slots
-                .push_within_capacity((Some(slot), place))
-                .map_err(full)?;
-            keys.push_within_capacity(key)
-                .map_err(|_| (index, ENOMEM.into()))?;
-            records
-                .push_within_capacity(record)
+                .push_within_capacity(pinned.map_err(|why| (index, why))?)
                 .map_err(|_| (index, ENOMEM.into()))?;
         }
 
         let mut state = self.state.lock();
-        let result = match state.with(&space, Ok) {
-            Ok(space) => space.map_users(&mut slots, |span| {
-                let _ = spans.push_within_capacity(span);
-            }),
-            Err(why) => Err((0, why, Tree::new())),
-        };
-        if result.is_ok() {
-            for (key, span) in keys.iter().zip(spans.iter()) {
-                if let Some(record) = records.pop() {
-                    state.buffers.insert(record.into_node(*key, *span));
-                }
-            }
-        }
+        let result = state.map_all(&mut slots, &mut spans);
         drop(state);
         // Refused buffers are unpinned without a lock.
         result.map_err(|(index, why, _gone)| (index, why))?;
@@ -509,50 +537,69 @@ impl Context {
         if spans.is_empty() {
             return Ok(());
         }
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let space = state
             .space
-            .clone()
+            .as_ref()
             .ok_or((0, Refusal::Range(RangeError::NotFound)))?;
         let gone = space
             .unmap_users(&spans, self.account())
             .map_err(|(index, why)| (index, space.why_missing(why)))?;
-        for node in gone.iter() {
-            drop(state.forget(node.value()));
+        state.live = state.live.saturating_sub(gone.len());
+        if let Some(index) = &mut state.index {
+            for node in gone.iter() {
+                if let Some(mapping) = node.value().user() {
+                    index.forget(mapping);
+                }
+            }
         }
-        drop(state);
+        drop(guard);
         // The pages are unpinned without a lock.
         drop(gone);
         Ok(())
     }
 }
 
-impl State {
-    /// Takes another space, unless buffers are mapped in the present one.
-    fn choose(&mut self, space: Arc<Space>) -> Result<(), Refusal> {
-        if let Some(present) = &self.space {
-            if present.id == space.id {
-                return Ok(());
-            }
-            if !present.ended() && !self.buffers.is_empty() {
-                return Err(Refusal::Busy);
-            }
+impl Index {
+    /// An index of the buffers that a context has in `space`: `live` of them at most, in `window`.
+    fn new(
+        space: &Space,
+        window: Option<Span<Iova>>,
+        live: usize,
+        account: &Account,
+    ) -> Result<Self, Refusal> {
+        let mut index = Self {
+            by_address: RBTree::new(),
+            spare: None,
+        };
+        let Some(window) = window else {
+            return Ok(index);
+        };
+        let mut found = KVVec::with_capacity(live, GFP_KERNEL_ACCOUNT)?;
+        space.for_each_user(window, account, |span, mapping| {
+            // There is room for it: nothing is mapped through this context meanwhile.
+            let _ = found.push_within_capacity((mapping.key(), span));
+        });
+        for (key, span) in &found {
+            let record = BufferRecord::new(GFP_KERNEL_ACCOUNT)?;
+            index.by_address.insert(record.into_node(*key, *span));
         }
-        // Buffers of a space that has ended are gone.
-        self.buffers = RBTree::new();
-        self.space = Some(space);
+        Ok(index)
+    }
+
+    /// Gets memory for one more.
+    fn reserve(&mut self) -> Result {
+        if self.spare.is_none() {
+            self.spare = Some(BufferRecord::new(GFP_KERNEL_ACCOUNT)?);
+        }
         Ok(())
     }
 
-    /// Runs `work` on `space`, if that is still the space of this context.
-    fn with<'a, R>(
-        &self,
-        space: &'a Space,
-        work: impl FnOnce(&'a Space) -> Result<R, Refusal>,
-    ) -> Result<R, Refusal> {
-        match &self.space {
-            Some(present) if present.id == space.id => work(space),
-            _ => Err(Refusal::Busy),
+    /// Notes a buffer, for which there is memory.
+    fn note(&mut self, key: BufferKey, span: Span<Iova>) {
+        if let Some(record) = self.spare.take() {
+            self.by_address.insert(record.into_node(key, span));
         }
     }
 
@@ -560,7 +607,7 @@ impl State {
     fn newest(&self, va: u64, length: Length) -> Option<(BufferKey, Span<Iova>)> {
         let mut from = Reverse(u64::MAX);
         loop {
-            let cursor = self.buffers.cursor_lower_bound(&(va, from))?;
+            let cursor = self.by_address.cursor_lower_bound(&(va, from))?;
             let (key, span) = cursor.current();
             if key.0 != va {
                 return None;
@@ -572,13 +619,102 @@ impl State {
         }
     }
 
+    fn remove(&mut self, key: &BufferKey) {
+        if let Some(node) = self.by_address.remove_node(key) {
+            self.spare = Some(node.into_reservation());
+        }
+    }
+
     /// Drops the record of a buffer that is unmapped.
-    fn forget(&mut self, entry: &Entry) -> Option<BufferNode> {
-        let Entry::User(user) = entry else {
-            return None;
+    fn forget(&mut self, mapping: &UserMapping) {
+        self.remove(&mapping.key());
+    }
+}
+
+impl State {
+    /// Takes another space, unless buffers are mapped in the present one.
+    fn choose(&mut self, space: Arc<Space>) -> Result<(), Refusal> {
+        if let Some(present) = &self.space {
+            if present.id == space.id {
+                return Ok(());
+            }
+            if !present.ended() && self.live > 0 {
+                return Err(Refusal::Busy);
+            }
+        }
+        // Buffers of a space that has ended are gone.
+        self.live = 0;
+        self.window = None;
+        self.index = None;
+        self.space = Some(space);
+        Ok(())
+    }
+
+    /// Maps a pinned buffer; a refused one stays in `slot`.
+    #[inline]
+    fn map(&mut self, slot: &mut Option<Slot>, place: Place) -> Result<Span<Iova>, Refusal> {
+        let space = self.space.as_ref().ok_or(Refusal::NoPf)?;
+        let key = match &mut self.index {
+            Some(index) => {
+                index.reserve()?;
+                let mapping = slot.as_ref().and_then(|slot| slot.value().user());
+                mapping.map(UserMapping::key)
+            }
+            None => None,
         };
-        self.buffers
-            .remove_node(&(user.pins.buffer().va(), Reverse(user.sequence)))
+        let span = space.map_user(slot, place)?;
+        if let (Some(index), Some(key)) = (&mut self.index, key) {
+            index.note(key, span);
+        }
+        self.mapped(span);
+        Ok(span)
+    }
+
+    /// Maps pinned buffers, or none, as [`Space::map_users`]; there is room in `spans` for where they
+    /// are.
+    fn map_all(
+        &mut self,
+        slots: &mut [(Option<Slot>, Place)],
+        spans: &mut KVVec<Span<Iova>>,
+    ) -> Result<(), (usize, Refusal, List<Entry>)> {
+        let failed = |why| (0, why, List::new());
+        let Some(space) = &self.space else {
+            return Err(failed(Refusal::NoPf));
+        };
+        let mut records = KVVec::new();
+        if self.index.is_some() {
+            let slots = slots.iter().filter_map(|(slot, _)| slot.as_ref());
+            for mapping in slots.filter_map(|slot| slot.value().user()) {
+                let record =
+                    BufferRecord::new(GFP_KERNEL_ACCOUNT).map_err(|err| failed(err.into()))?;
+                records
+                    .push((mapping.key(), record), GFP_KERNEL_ACCOUNT)
+                    .map_err(|err| failed(err.into()))?;
+            }
+        }
+        space.map_users(slots, |span| {
+            let _ = spans.push_within_capacity(span);
+        })?;
+        for span in &*spans {
+            self.mapped(*span);
+        }
+        if let Some(index) = &mut self.index {
+            while let (Some((key, record)), Some(span)) = (records.pop(), spans.get(records.len()))
+            {
+                index.by_address.insert(record.into_node(key, *span));
+            }
+        }
+        Ok(())
+    }
+
+    /// One more buffer is mapped.
+    #[inline]
+    fn mapped(&mut self, span: Span<Iova>) {
+        self.live += 1;
+        self.window = Some(match self.window {
+            Some(window) => window.hull(span),
+            None => span,
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::iova::{
     addr::{
         Address,
         Iova,
+        Length,
         Phys,
         PAGE, //
     },
@@ -96,11 +97,24 @@ fn pieces(span: Span<Iova>) -> impl Iterator<Item = Span<Iova>> {
 }
 
 /// Address and size of a piece as the kernel's functions take them.
+#[inline]
 fn start_and_size(piece: Span<Iova>) -> Result<(usize, usize)> {
     let start = usize::try_from(piece.first().raw()).map_err(|_| EOVERFLOW)?;
     let length = piece.length().ok_or(EOVERFLOW)?;
     let size = usize::try_from(length.get()).map_err(|_| EOVERFLOW)?;
     Ok((start, size))
+}
+
+/// Checks that all of a piece was removed.
+#[inline]
+fn expect_all(piece: Span<Iova>, size: usize, removed: usize) -> Result<(), Poisoned> {
+    if removed == size {
+        return Ok(());
+    }
+    pr_err!(
+        "the IOMMU removed {removed:#x} bytes of {piece:?}, not {size:#x}; the range stays out of use and its memory referenced\n"
+    );
+    Err(Poisoned)
 }
 
 /// All IOVAs that there are.
@@ -149,7 +163,14 @@ impl Paging {
     }
 
     /// Maps `span` to `phys` and what follows it, or nothing.
+    #[inline]
     fn map(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
+        let bytes = span.last().raw().wrapping_sub(span.first().raw());
+        if bytes < PIECE && span.first().raw() & (PIECE - 1) <= PIECE - 1 - bytes {
+            return self
+                .map_piece(span, span, phys, access)
+                .map_err(|err| MapError { err, undone: true });
+        }
         let mut done = None;
         for piece in pieces(span) {
             let result = self.map_piece(span, piece, phys, access).and_then(|()| {
@@ -170,6 +191,52 @@ impl Paging {
         Ok(())
     }
 
+    /// Maps what is in the list from `first` on, or nothing, and empties the list. Returns where it
+    /// is.
+    fn map_list(
+        &self,
+        first: Option<Iova>,
+        list: &mut RunList,
+        access: Access,
+    ) -> Result<Option<Span<Iova>>, MapError> {
+        if list.count == 0 {
+            return Ok(None);
+        }
+        let failed = |err| MapError { err, undone: true };
+        let span = first
+            .zip(Length::new(list.bytes).ok())
+            .and_then(|(first, length)| Span::new(first, length).ok())
+            .ok_or(failed(EOVERFLOW))?;
+        let (start, size) = start_and_size(span).map_err(failed)?;
+        // SAFETY: The domain is a paging domain by the type invariant, and `access` has a
+        // permission by its own. The list has as many runs of RAM.
+        let mapped = unsafe {
+            ffi::qat_iommu_map_runs(
+                self.0.as_ptr(),
+                start,
+                list.runs.as_ptr().cast(),
+                list.count,
+                access.0,
+            )
+        };
+        (list.count, list.bytes) = (0, 0);
+        match usize::try_from(mapped) {
+            Ok(mapped) if mapped == size => Ok(Some(span)),
+            // The kernel has undone it.
+            Err(_) => Err(failed(
+                i32::try_from(mapped).map_or(EINVAL, Error::from_errno),
+            )),
+            Ok(mapped) => {
+                pr_err!("the IOMMU mapped {mapped:#x} bytes of {span:?}\n");
+                Err(MapError {
+                    err: EINVAL,
+                    undone: false,
+                })
+            }
+        }
+    }
+
+    #[inline]
     fn map_piece(
         &self,
         span: Span<Iova>,
@@ -195,8 +262,16 @@ impl Paging {
     }
 
     /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
+    #[inline]
     fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
-        self.gathered(|gather| self.unmap_later(span, gather))
+        let bytes = span.last().raw().wrapping_sub(span.first().raw());
+        if bytes >= PIECE || span.first().raw() & (PIECE - 1) > PIECE - 1 - bytes {
+            return self.gathered(|gather| self.unmap_later(span, gather));
+        }
+        let (start, size) = start_and_size(span).map_err(|_| Poisoned)?;
+        // SAFETY: The domain is a paging domain by the type invariant.
+        let removed = unsafe { ffi::qat_iommu_unmap_now(self.0.as_ptr(), start, size) };
+        expect_all(span, size, removed)
     }
 
     /// Runs `work`, whose unmaps are flushed together when it is done.
@@ -237,12 +312,7 @@ impl Paging {
             // own.
             let removed =
                 unsafe { bindings::iommu_unmap_fast(self.0.as_ptr(), start, size, gather.raw) };
-            if removed != size {
-                pr_err!(
-                    "the IOMMU removed {removed:#x} bytes of {piece:?}, not {size:#x}; the range stays out of use and its memory referenced\n"
-                );
-                return Err(Poisoned);
-            }
+            expect_all(piece, size, removed)?;
             if piece.last() < span.last() {
                 ffi::pause();
             }
@@ -254,6 +324,53 @@ impl Paging {
     fn flush(&self) {
         // SAFETY: The domain is a paging domain by the type invariant.
         unsafe { ffi::qat_iommu_flush_domain(self.0.as_ptr()) };
+    }
+}
+
+/// Physical runs that are mapped with one call.
+struct RunList {
+    /// Page frames and bytes.
+    runs: [[u64; 2]; RUNS_AT_ONCE],
+    count: usize,
+    bytes: u64,
+}
+
+/// `RUNS_AT_ONCE` of `remap/inlines.c`.
+const RUNS_AT_ONCE: usize = 32;
+
+/// The longest run of a list.
+const LONGEST: u64 = 1 << 30;
+
+impl RunList {
+    fn new() -> Self {
+        Self {
+            runs: [[0; 2]; RUNS_AT_ONCE],
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.count < RUNS_AT_ONCE
+    }
+
+    /// Adds a run, if it is not too long.
+    #[inline]
+    fn add(&mut self, run: Span<Phys>) -> bool {
+        let bytes = run
+            .last()
+            .raw()
+            .wrapping_sub(run.first().raw())
+            .wrapping_add(1);
+        match self.runs.get_mut(self.count) {
+            Some(slot) if bytes.wrapping_sub(1) < LONGEST => {
+                *slot = [run.first().raw() / PAGE, bytes];
+                self.count += 1;
+                self.bytes = self.bytes.wrapping_add(bytes);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -415,28 +532,60 @@ impl Backing {
         let Some(paging) = self.paging() else {
             return Ok(());
         };
+        let mut list = RunList::new();
         let mut next = Some(span.first());
         let mut done = None;
-        for run in runs {
-            let part = next
-                .zip(run.length())
-                .and_then(|(first, length)| Span::new(first, length).ok());
-            let result = match part {
-                Some(part) => paging.map(part, run.first(), access),
-                None => Err(MapError {
-                    err: EOVERFLOW,
-                    undone: true,
-                }),
+        let mut runs = runs.peekable();
+        while let Some(run) = runs.next() {
+            let part = if list.add(run) {
+                if list.has_room() && runs.peek().is_some() {
+                    continue;
+                }
+                paging.map_list(next, &mut list, access)
+            } else {
+                // Too long for the list; what is in it goes first.
+                let before = paging.map_list(next, &mut list, access);
+                before.and_then(|before| {
+                    let first = before.map_or(next, |before| before.last().checked_add(1));
+                    let part = first
+                        .zip(run.length())
+                        .and_then(|(first, length)| Span::new(first, length).ok());
+                    let part = part.ok_or(MapError {
+                        err: EOVERFLOW,
+                        undone: true,
+                    })?;
+                    let mapped = paging.map(part, run.first(), access);
+                    mapped.map_err(|failed| MapError {
+                        undone: failed.undone
+                            && before.is_none_or(|before| paging.unmap(before).is_ok()),
+                        ..failed
+                    })?;
+                    Ok(Some(before.map_or(part, |before| before.hull(part))))
+                })
             };
-            if let Err(failed) = result {
-                let undone = done.is_none_or(|done| paging.unmap(done).is_ok());
-                return Err(MapError {
-                    err: failed.err,
-                    undone: failed.undone && undone,
-                });
+            let part = part.and_then(|part| {
+                if runs.peek().is_some() && ffi::pause() {
+                    return Err(MapError {
+                        err: EINTR,
+                        undone: part.is_none_or(|part| paging.unmap(part).is_ok()),
+                    });
+                }
+                Ok(part)
+            });
+            match part {
+                Ok(Some(part)) => {
+                    next = part.last().checked_add(1);
+                    done = Some(Span::between(span.first(), part.last()));
+                }
+                Ok(None) => {}
+                Err(failed) => {
+                    let undone = done.is_none_or(|done| paging.unmap(done).is_ok());
+                    return Err(MapError {
+                        err: failed.err,
+                        undone: failed.undone && undone,
+                    });
+                }
             }
-            next = part.and_then(|part| part.last().checked_add(1));
-            done = part.map(|part| Span::between(span.first(), part.last()));
         }
         Ok(())
     }
@@ -446,22 +595,35 @@ impl Backing {
         self.paging().map_or(Ok(()), |paging| paging.unmap(span))
     }
 
-    /// Unmaps several such ranges and flushes the IOTLB once. `poisoned` is told of each that the
-    /// IOMMU did not remove.
+    /// Unmaps several such ranges and flushes the IOTLB once. `poisoned` is called if there is one
+    /// that the IOMMU did not remove.
     pub(crate) fn unmap_all(
         &self,
         spans: impl Iterator<Item = Span<Iova>>,
-        mut poisoned: impl FnMut(Span<Iova>),
+        mut poisoned: impl FnMut(),
     ) {
         let Some(paging) = self.paging() else {
             return;
         };
         paging.gathered(|gather| {
-            for span in spans {
+            let mut unmap = |span| {
                 if paging.unmap_later(span, gather).is_err() {
-                    poisoned(span);
+                    poisoned();
                 }
+            };
+            // What lies side by side goes at once.
+            let mut side_by_side: Option<Span<Iova>> = None;
+            for span in spans {
+                side_by_side = Some(match side_by_side {
+                    Some(before) if before.touches(span) => before.hull(span),
+                    Some(before) => {
+                        unmap(before);
+                        span
+                    }
+                    None => span,
+                });
             }
+            side_by_side.into_iter().for_each(unmap);
         });
     }
 }

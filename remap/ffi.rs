@@ -38,6 +38,27 @@ extern "C" {
     pub(super) fn qat_iommu_charge(mm: *mut bindings::mm_struct, pages: u64) -> c_int;
     pub(super) fn qat_iommu_uncharge(mm: *mut bindings::mm_struct, pages: u64);
     fn qat_iommu_ram_end() -> u64;
+    pub(super) fn qat_iommu_pin_rest(
+        page: *mut bindings::page,
+        va: usize,
+        limit: usize,
+        write: bool,
+    ) -> usize;
+    pub(super) fn qat_iommu_unpin(pfn: u64, pages: usize, dirty: bool);
+    pub(super) fn qat_iommu_map_runs(
+        domain: *mut bindings::iommu_domain,
+        iova: usize,
+        pfns: *const u64,
+        runs: usize,
+        prot: c_int,
+    ) -> isize;
+    pub(super) fn qat_iommu_read_words(to: *mut u64, from: usize, words: usize) -> bool;
+    pub(super) fn qat_iommu_write_word(value: u64, to: usize) -> bool;
+    pub(super) fn qat_iommu_unmap_now(
+        domain: *mut bindings::iommu_domain,
+        iova: usize,
+        size: usize,
+    ) -> usize;
     pub(super) fn qat_iommu_page_pfn(page: *mut bindings::page) -> u64;
     pub(super) fn qat_iommu_pci_segment(pdev: *mut bindings::pci_dev) -> u32;
     fn qat_iommu_page_get(pfn: u64) -> bool;

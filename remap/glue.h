@@ -37,6 +37,15 @@ bool qat_iommu_pause(void);
 bool qat_iommu_signal_pending(void);
 int qat_iommu_charge(struct mm_struct *mm, u64 pages);
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages);
+unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
+				 unsigned long limit, bool write);
+void qat_iommu_unpin(u64 pfn, unsigned long pages, bool dirty);
+ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
+			   const u64 *runs, unsigned long count, int prot);
+bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words);
+bool qat_iommu_write_word(u64 value, u64 __user *to);
+size_t qat_iommu_unmap_now(struct iommu_domain *domain, unsigned long iova,
+			   size_t size);
 u64 qat_iommu_page_pfn(struct page *page);
 u64 qat_iommu_ram_end(void);
 u32 qat_iommu_pci_segment(struct pci_dev *pdev);

@@ -28,8 +28,8 @@ global_lock! {
 ///
 /// # Invariants
 ///
-/// The ring has room for [`KEPT`] entries. Number n is at n modulo that, if it is among the last
-/// [`KEPT`] before `next`.
+/// The ring has [`KEPT`] entries, or none. Number n is at n modulo that, if it is among the last [`KEPT`]
+/// before `next`.
 struct History {
     ring: KVVec<Past>,
     next: u64,
@@ -78,7 +78,12 @@ pub(crate) fn init() -> Result {
     unsafe { HISTORY.init() };
     if cfg!(CONFIG_DEBUG_FS) {
         let room = usize::try_from(KEPT).map_err(|_| EINVAL)?;
-        let ring = KVVec::with_capacity(room, GFP_KERNEL)?;
+        let nothing = Past {
+            when: 0,
+            why: Why::Unmap,
+            mapping: Portrait::nothing(),
+        };
+        let ring = KVVec::from_elem(nothing, room, GFP_KERNEL)?;
         HISTORY.lock().ring = ring;
     }
     Ok(())
@@ -97,18 +102,16 @@ pub(crate) fn now() -> u64 {
     ffi::now()
 }
 
-/// Remembers an unmap. May be called with any lock held.
-pub(crate) fn record(when: u64, why: Why, mapping: Portrait) {
-    let past = Past { when, why, mapping };
+/// Remembers an unmap. May be called with any lock held. `mapping` is called with a lock held under
+/// which nothing else is locked.
+#[inline]
+pub(crate) fn record(when: u64, why: Why, mapping: impl FnOnce(&mut Portrait)) {
     let mut history = HISTORY.lock();
-    if history.next < KEPT {
-        // Without DEBUG_FS there is no room.
-        let _ = history.ring.push_within_capacity(past);
-    } else if let Some(slot) = usize::try_from(history.next % KEPT)
-        .ok()
-        .and_then(|at| history.ring.get_mut(at))
-    {
-        *slot = past;
+    let at = usize::try_from(history.next % KEPT).unwrap_or(0);
+    if let Some(past) = history.ring.get_mut(at) {
+        past.when = when;
+        past.why = why;
+        mapping(&mut past.mapping);
     }
     history.next += 1;
 }

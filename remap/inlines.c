@@ -10,10 +10,13 @@
 #include <linux/iommu.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/scatterlist.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/uaccess.h>
 #include <linux/vmstat.h>
 #include <asm/cpufeature.h>
 
@@ -82,6 +85,138 @@ int qat_iommu_charge(struct mm_struct *mm, u64 pages)
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages)
 {
 	atomic64_sub(pages, &mm->pinned_vm);
+}
+
+/* The pages from va on, in its page included, that one entry of the page table maps. */
+static unsigned long mapped_at_once(struct page *page, unsigned long va,
+				    bool write)
+{
+	unsigned long pages = 0, flags;
+	pgd_t *pgdp, pgd;
+	p4d_t *p4dp, p4d;
+	pud_t *pudp, pud;
+	pmd_t *pmdp, pmd;
+
+	/* As the kernel's own fast walk: no table goes while interrupts are off. */
+	local_irq_save(flags);
+	pgdp = pgd_offset(current->mm, va);
+	pgd = pgdp_get(pgdp);
+	if (pgd_none(pgd) || unlikely(pgd_bad(pgd)))
+		goto out;
+	p4dp = p4d_offset_lockless(pgdp, pgd, va);
+	p4d = p4dp_get(p4dp);
+	if (!p4d_present(p4d) || unlikely(p4d_bad(p4d)))
+		goto out;
+	pudp = pud_offset_lockless(p4dp, p4d, va);
+	pud = pudp_get(pudp);
+	if (!pud_present(pud))
+		goto out;
+	if (pud_leaf(pud)) {
+		unsigned long at = (va & ~PUD_MASK) >> PAGE_SHIFT;
+
+		if ((!write || pud_write(pud)) && pud_page(pud) + at == page)
+			pages = PTRS_PER_PMD * PTRS_PER_PTE - at;
+		goto out;
+	}
+	pmdp = pmd_offset_lockless(pudp, pud, va);
+	pmd = pmdp_get_lockless(pmdp);
+	if (pmd_present(pmd) && pmd_leaf(pmd)) {
+		unsigned long at = (va & ~PMD_MASK) >> PAGE_SHIFT;
+
+		if ((!write || pmd_write(pmd)) && pmd_page(pmd) + at == page)
+			pages = PTRS_PER_PTE - at;
+	}
+out:
+	local_irq_restore(flags);
+	return pages;
+}
+
+/*
+ * The caller has a pin on the page that is mapped at va. Takes one on each page
+ * that comes after it, limit of them at most, as far as one entry of the caller's
+ * page table maps them together: they are of the same folio then, and there in the
+ * order of their addresses. Returns how many these are.
+ */
+unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
+				 unsigned long limit, bool write)
+{
+	struct folio *folio = page_folio(page);
+	unsigned long pages, in_folio;
+
+	if (!folio_test_large(folio) || !folio_has_pincount(folio))
+		return 0;
+	in_folio = folio_nr_pages(folio) - folio_page_idx(folio, page);
+	pages = min(mapped_at_once(page, va, write), in_folio);
+	if (pages < 2)
+		return 0;
+	pages = min(pages - 1, limit);
+	/* What pinning each of them does to a large folio. */
+	folio_ref_add(folio, pages);
+	atomic_add(pages, &folio->_pincount);
+	mod_node_page_state(folio_pgdat(folio), NR_FOLL_PIN_ACQUIRED, pages);
+	return pages;
+}
+
+/* Gives back pins on pages that follow each other. */
+void qat_iommu_unpin(u64 pfn, unsigned long pages, bool dirty)
+{
+	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), pages, dirty);
+}
+
+/* How many runs are mapped with one call; their list is on the stack. */
+#define RUNS_AT_ONCE 32
+
+/*
+ * Maps physical runs, of which there are RUNS_AT_ONCE at most, at consecutive
+ * addresses: pairs of a page frame and a number of bytes. Returns the bytes mapped,
+ * or an error after which nothing of it is.
+ */
+ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
+			   const u64 *runs, unsigned long count, int prot)
+{
+	struct scatterlist list[RUNS_AT_ONCE];
+	unsigned long i;
+
+	if (WARN_ON_ONCE(count > RUNS_AT_ONCE))
+		return -EINVAL;
+	sg_init_table(list, count);
+	for (i = 0; i < count; i++)
+		sg_set_page(&list[i], pfn_to_page(runs[2 * i]), runs[2 * i + 1], 0);
+	return iommu_map_sg(domain, iova, list, count, prot, GFP_KERNEL_ACCOUNT);
+}
+
+/* Copies 64-bit words from user space, each once. */
+bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
+{
+	unsigned long i;
+
+	if (!user_read_access_begin(from, words * sizeof(*from)))
+		return false;
+	for (i = 0; i < words; i++)
+		unsafe_get_user(to[i], from + i, fault);
+	user_read_access_end();
+	return true;
+fault:
+	user_read_access_end();
+	return false;
+}
+
+bool qat_iommu_write_word(u64 value, u64 __user *to)
+{
+	return put_user(value, to) == 0;
+}
+
+/* Unmaps a range and flushes the IOTLB; returns how many bytes were removed. */
+size_t qat_iommu_unmap_now(struct iommu_domain *domain, unsigned long iova,
+			   size_t size)
+{
+	struct iommu_iotlb_gather gather;
+	size_t removed;
+
+	iommu_iotlb_gather_init(&gather);
+	removed = iommu_unmap_fast(domain, iova, size, &gather);
+	iommu_iotlb_sync(domain, &gather);
+	return removed;
 }
 
 u64 qat_iommu_page_pfn(struct page *page)

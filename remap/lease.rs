@@ -15,6 +15,7 @@ use crate::iova::{
     },
     span::Span, //
 };
+use core::num::NonZeroUsize;
 use kernel::{
     bindings,
     pci, //
@@ -23,7 +24,7 @@ use kernel::{
 /// A range that is to be given back with [`Lease::end`]; if it is not, nobody gets it again.
 #[must_use]
 pub(crate) struct Lease {
-    bytes: usize,
+    bytes: NonZeroUsize,
 }
 
 impl Lease {
@@ -46,7 +47,9 @@ impl Lease {
         // nor so large that it could be taken for a flag.
         let found =
             unsafe { bindings::dma_iova_try_alloc(pf::device_ptr(dev), &raw mut state, 0, bytes) };
-        let lease = found.then_some(Self { bytes })?;
+        let lease = found.then_some(Self {
+            bytes: NonZeroUsize::new(bytes)?,
+        })?;
         match Span::new(Iova::new(state.addr), length) {
             Ok(span) => Some((lease, span)),
             Err(_) => {
@@ -66,7 +69,7 @@ impl Lease {
         let mut state = bindings::dma_iova_state {
             addr: first.raw(),
             // A size that was an `usize` before.
-            __size: self.bytes as u64,
+            __size: self.bytes.get() as u64,
         };
         // SAFETY: By the contract of this function.
         unsafe { bindings::dma_iova_free(pf::device_ptr(dev), &raw mut state) };

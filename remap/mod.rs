@@ -29,6 +29,7 @@ mod policy;
 pub(crate) mod refusal;
 mod resv;
 pub(crate) mod space;
+mod spare;
 mod trace;
 mod uapi;
 mod user;

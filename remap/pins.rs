@@ -21,9 +21,9 @@ use crate::iova::{
     },
     span::Span, //
 };
-use core::{
-    mem::ManuallyDrop,
-    ptr::NonNull, //
+use core::mem::{
+    ManuallyDrop,
+    MaybeUninit, //
 };
 use kernel::{
     bindings,
@@ -118,17 +118,32 @@ impl Drop for Charge {
 /// Physically contiguous pages.
 #[derive(Clone, Copy)]
 struct Run {
-    first: NonNull<bindings::page>,
+    /// The number of the first page frame.
+    first: u64,
     pages: usize,
 }
 
 impl Run {
+    #[inline]
     fn phys(&self) -> Span<Phys> {
-        // SAFETY: The page is pinned, so it has a frame.
-        let first = unsafe { ffi::qat_iommu_page_pfn(self.first.as_ptr()) } * PAGE;
         // A run is at least one page, and all of it is memory: nothing wraps.
-        let last = first.saturating_add((self.pages as u64).saturating_mul(PAGE) - 1);
-        Span::between(Phys::new(first), Phys::new(last))
+        let first = self.first.wrapping_mul(PAGE);
+        let bytes = (self.pages as u64).wrapping_mul(PAGE);
+        Span::between(
+            Phys::new(first),
+            Phys::new(first.wrapping_add(bytes).wrapping_sub(1)),
+        )
+    }
+
+    /// Unpins the pages. Process context, without a lock.
+    ///
+    /// # Safety
+    ///
+    /// Each of them holds a pin of the caller's, which goes.
+    #[inline]
+    unsafe fn unpin(&self, written: bool) {
+        // SAFETY: By the contract of this function.
+        unsafe { ffi::qat_iommu_unpin(self.first, self.pages, written) };
     }
 }
 
@@ -136,16 +151,22 @@ impl Run {
 ///
 /// # Invariants
 ///
-/// Every page of the runs holds one pin of ours, taken with `FOLL_LONGTERM`; those of `more` come
-/// after `first` in the buffer.
+/// Each page of the buffer holds one pin of ours, taken with `FOLL_LONGTERM`. `first` is the page frame
+/// of the first; without `scattered` they all follow each other.
 pub(crate) struct Pins {
-    first: Option<Run>,
-    more: KVVec<Run>,
+    first: u64,
+    scattered: Option<KBox<Scattered>>,
+    charge: Charge,
     /// The device may have written to the pages.
     written: bool,
-    /// All of the buffer is pinned, and who traces pins has heard of it.
-    complete: bool,
-    charge: Charge,
+}
+
+/// The runs of a buffer that has several.
+struct Scattered {
+    /// How many pages the first one has.
+    first: usize,
+    /// The others.
+    rest: KVVec<Run>,
 }
 
 // SAFETY: Pinned pages may be unpinned by any thread.
@@ -153,11 +174,70 @@ unsafe impl Send for Pins {}
 // SAFETY: Shared references only read the runs.
 unsafe impl Sync for Pins {}
 
+/// What has been pinned of a buffer so far; dropped, it is unpinned.
+///
+/// # Invariants
+///
+/// Every page of the runs holds one pin of ours; those of `rest` come after `first` in the buffer.
+struct Pinning {
+    first: Option<Run>,
+    rest: KVVec<Run>,
+    written: bool,
+}
+
 /// Pages that are pinned at a time.
 const BATCH: usize = 512;
 
 /// As many fit on the stack.
 const FEW: usize = 16;
+
+/// How pages are pinned.
+fn flags(write: bool) -> u32 {
+    if write {
+        bindings::FOLL_LONGTERM | bindings::FOLL_WRITE
+    } else {
+        bindings::FOLL_LONGTERM
+    }
+}
+
+/// Pins as many pages from `start` on as are asked for, or fewer: from 1 on.
+///
+/// # Safety
+///
+/// There is room for as many.
+#[inline]
+unsafe fn pin_some(
+    start: usize,
+    pages: usize,
+    write: bool,
+    room: *mut *mut bindings::page,
+) -> Result<usize> {
+    let pages = c_int::try_from(pages).map_err(|_| EOVERFLOW)?;
+    // SAFETY: By the contract of this function. The flags are none of those that the function
+    // refuses with a warning.
+    let got = unsafe { bindings::pin_user_pages_fast(start, pages, flags(write), room) };
+    match usize::try_from(got) {
+        Ok(0) => Err(EFAULT),
+        Ok(got) => Ok(got),
+        Err(_) => Err(Error::from_errno(got)),
+    }
+}
+
+/// Pins the page at `start`.
+#[inline]
+fn pin_one(start: usize, write: bool) -> Result<*mut bindings::page> {
+    let mut page = core::ptr::null_mut();
+    // SAFETY: There is room for one.
+    unsafe { pin_some(start, 1, write, &raw mut page) }?;
+    Ok(page)
+}
+
+/// The number of a pinned page's frame.
+#[inline]
+fn frame(page: *mut bindings::page) -> u64 {
+    // SAFETY: The page is pinned, so it has a frame.
+    unsafe { ffi::qat_iommu_page_pfn(page) }
+}
 
 impl Pins {
     /// Pins the pages of a buffer of the calling process, for reading or for writing as well,
@@ -166,135 +246,70 @@ impl Pins {
     /// May sleep, and for as long as user space likes: no lock may be held. A signal ends it between
     /// two batches, a fatal one within a page fault. What was pinned by then is unpinned.
     pub(crate) fn new(buffer: Buffer, write: bool, account: &Arc<Account>) -> Result<Self> {
-        // INVARIANT: There are no runs yet.
-        let mut pins = Self {
-            first: None,
-            more: KVVec::new(),
-            written: write,
-            complete: false,
-            charge: Charge::new(buffer, account)?,
-        };
-        if buffer.pages <= FEW {
-            pins.pin(buffer, &mut [core::ptr::null_mut(); FEW])?;
-        } else {
-            let mut scratch = KVec::from_elem(
-                core::ptr::null_mut(),
-                buffer.pages.min(BATCH),
-                GFP_KERNEL_ACCOUNT,
-            )?;
-            pins.pin(buffer, &mut scratch)?;
+        let charge = Charge::new(buffer, account)?;
+        if buffer.pages == 1 {
+            // INVARIANT: Its only page is pinned.
+            let pins = Self {
+                first: frame(pin_one(buffer.first, write)?),
+                scattered: None,
+                charge,
+                written: write,
+            };
+            trace::pin(account, buffer.va(), buffer.pages);
+            return Ok(pins);
         }
-        pins.complete = true;
+        // INVARIANT: There are no runs yet.
+        let mut pinning = Pinning {
+            first: None,
+            rest: KVVec::new(),
+            written: write,
+        };
+        pinning.all(buffer)?;
+        let pins = pinning.finish(charge)?;
         trace::pin(account, buffer.va(), buffer.pages);
         Ok(pins)
     }
 
-    fn pin(&mut self, buffer: Buffer, scratch: &mut [*mut bindings::page]) -> Result {
-        let mut flags = bindings::FOLL_LONGTERM;
-        if self.written {
-            flags |= bindings::FOLL_WRITE;
-        }
-        let mut done: usize = 0;
-        while done < buffer.pages {
-            if done > 0 && (ffi::pause() || ffi::signal_pending()) {
-                return Err(EINTR);
-            }
-            let want = scratch.len().min(buffer.pages - done);
-            let start = done
-                .checked_mul(PAGE as usize)
-                .and_then(|offset| buffer.first.checked_add(offset))
-                .ok_or(EOVERFLOW)?;
-            // SAFETY: The array has room for as many pages as are asked for. The flags are none of
-            // those that the function refuses with a warning.
-            let got = unsafe {
-                bindings::pin_user_pages_fast(
-                    start,
-                    c_int::try_from(want).map_err(|_| EOVERFLOW)?,
-                    flags,
-                    scratch.as_mut_ptr(),
-                )
-            };
-            let got = usize::try_from(got).map_err(|_| Error::from_errno(got))?;
-            if got == 0 {
-                return Err(EFAULT);
-            }
-            let pages = scratch.get(..got).ok_or(EINVAL)?;
-            if let Err((err, rest)) = self.take(pages) {
-                for page in rest {
-                    // SAFETY: Pinned just now and in no run.
-                    unsafe { bindings::unpin_user_page_range_dirty_lock(*page, 1, false) };
-                }
-                return Err(err);
-            }
-            done += got;
-        }
-        Ok(())
-    }
-
-    /// Adds pinned pages to the runs. Those that could not be added are given back.
-    fn take<'a>(
-        &mut self,
-        pages: &'a [*mut bindings::page],
-    ) -> core::result::Result<(), (Error, &'a [*mut bindings::page])> {
-        let mut rest = pages;
-        while let [page, ..] = *rest {
-            // Struct pages of consecutive frames are consecutive.
-            let pages = rest
-                .iter()
-                .enumerate()
-                .take_while(|(index, next)| core::ptr::eq(**next, page.wrapping_add(*index)))
-                .count();
-            let Some(first) = NonNull::new(page) else {
-                return Err((EFAULT, rest));
-            };
-            // INVARIANT: The pages were pinned by the caller and are now ours.
-            self.append(Run { first, pages })
-                .map_err(|err| (err, rest))?;
-            rest = rest.get(pages..).unwrap_or(&[]);
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, run: Run) -> Result {
-        let last = match self.more.last_mut() {
-            Some(last) => Some(last),
-            None => self.first.as_mut(),
-        };
-        match last {
-            Some(last) if last.first.as_ptr().wrapping_add(last.pages) == run.first.as_ptr() => {
-                last.pages += run.pages;
-            }
-            // A list too long for the allocator is refused, not warned about.
-            Some(_) => self.more.push(run, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
-            None => self.first = Some(run),
-        }
-        Ok(())
-    }
-
     /// The buffer.
+    #[inline]
     pub(crate) fn buffer(&self) -> &Buffer {
         &self.charge.buffer
     }
 
     /// The account of the context that it was pinned for.
+    #[inline]
     pub(crate) fn account(&self) -> &Account {
         &self.charge.account
     }
 
-    fn all(&self) -> impl Iterator<Item = &Run> {
-        Iterator::chain(self.first.iter(), self.more.iter())
+    #[inline]
+    fn first(&self) -> Run {
+        Run {
+            first: self.first,
+            pages: match &self.scattered {
+                Some(scattered) => scattered.first,
+                None => self.charge.buffer.pages,
+            },
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Run> + '_ {
+        let rest = self.scattered.as_deref();
+        let rest = rest.map_or(&[][..], |scattered| &scattered.rest);
+        Iterator::chain(core::iter::once(self.first()), rest.iter().copied())
     }
 
     /// The physically contiguous pieces of the buffer, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Span<Phys>> + '_ {
-        self.all().map(Run::phys)
+        self.all().map(|run| run.phys())
     }
 
     /// The physical range of the buffer, if it is one.
+    #[inline]
     pub(crate) fn contiguous(&self) -> Option<Span<Phys>> {
-        match (&self.first, self.more.is_empty()) {
-            (Some(run), true) => Some(run.phys()),
-            _ => None,
+        match self.scattered {
+            None => Some(self.first().phys()),
+            Some(_) => None,
         }
     }
 
@@ -306,21 +321,176 @@ impl Pins {
 }
 
 impl Drop for Pins {
+    #[inline]
     fn drop(&mut self) {
+        if self.scattered.is_none() {
+            // SAFETY: By the type invariant.
+            unsafe { self.first().unpin(self.written) };
+            trace::unpin(self.account(), self.buffer().va(), self.buffer().pages);
+            return;
+        }
         for run in self.all() {
-            // SAFETY: By the type invariant each page of the run holds a pin of ours, which goes
-            // once. Dropped in process context without a lock.
-            unsafe {
-                bindings::unpin_user_page_range_dirty_lock(
-                    run.first.as_ptr(),
-                    run.pages,
-                    self.written,
-                )
-            };
+            // SAFETY: By the type invariant.
+            unsafe { run.unpin(self.written) };
             ffi::pause();
         }
-        if self.complete {
-            trace::unpin(self.account(), self.buffer().va(), self.buffer().pages);
+        trace::unpin(self.account(), self.buffer().va(), self.buffer().pages);
+    }
+}
+
+impl Pinning {
+    fn all(&mut self, buffer: Buffer) -> Result {
+        if buffer.pages <= FEW {
+            self.rest.reserve(buffer.pages, GFP_KERNEL_ACCOUNT)?;
+        }
+        let mut few = [core::ptr::null_mut(); FEW];
+        let mut many: Option<KBox<MaybeUninit<[*mut bindings::page; BATCH]>>> = None;
+        let mut done: usize = 0;
+        while done < buffer.pages {
+            if done > 0 && (ffi::pause() || ffi::signal_pending()) {
+                return Err(EINTR);
+            }
+            let offset = done.checked_mul(PAGE as usize);
+            let start = offset
+                .and_then(|offset| buffer.first.checked_add(offset))
+                .ok_or(EOVERFLOW)?;
+            let left = buffer.pages - done;
+            if left <= FEW {
+                // SAFETY: There is room for as many.
+                done += unsafe { self.batch(start, left, few.as_mut_ptr()) }?;
+                continue;
+            }
+            let at_once = self.huge(start, left)?;
+            done += at_once;
+            // Up to where a large page may begin.
+            let want = (left - 1).min(BATCH - 1 - (start / PAGE as usize) % BATCH);
+            if at_once > 1 || want == 0 {
+                continue;
+            }
+            let next = start.checked_add(PAGE as usize).ok_or(EOVERFLOW)?;
+            let room = match &mut many {
+                Some(room) => room,
+                None => many.insert(KBox::new_uninit(GFP_KERNEL_ACCOUNT)?),
+            };
+            // SAFETY: There is room for as many.
+            done += unsafe { self.batch(next, want, room.as_mut_ptr().cast()) }?;
+        }
+        Ok(())
+    }
+
+    /// Pins the page at `start`, and if it is mapped as part of a large one, what else of that is in
+    /// the buffer, all at once. Returns how many pages that were.
+    fn huge(&mut self, start: usize, left: usize) -> Result<usize> {
+        let page = pin_one(start, self.written)?;
+        self.own(&[page])?;
+        // SAFETY: The page is pinned, at this address of the calling process.
+        let more = unsafe { ffi::qat_iommu_pin_rest(page, start, left - 1, self.written) };
+        if let Some(run) = self.rest.last_mut().or(self.first.as_mut()) {
+            // INVARIANT: The pages after it, which are pinned now.
+            run.pages += more;
+        }
+        Ok(1 + more)
+    }
+
+    /// Pins as many pages from `start` on, or fewer.
+    ///
+    /// # Safety
+    ///
+    /// There is room for as many.
+    unsafe fn batch(
+        &mut self,
+        start: usize,
+        pages: usize,
+        room: *mut *mut bindings::page,
+    ) -> Result<usize> {
+        // SAFETY: By the contract of this function.
+        let got = unsafe { pin_some(start, pages, self.written, room) }?;
+        // SAFETY: As many were written.
+        self.own(unsafe { core::slice::from_raw_parts(room, got) })?;
+        Ok(got)
+    }
+
+    /// Adds pages that were pinned just now to the runs, or unpins them.
+    fn own(&mut self, pages: &[*mut bindings::page]) -> Result {
+        self.take(pages).map_err(|(err, rest)| {
+            for page in rest {
+                // SAFETY: Pinned just now and in no run.
+                unsafe { bindings::unpin_user_page_range_dirty_lock(*page, 1, false) };
+            }
+            err
+        })
+    }
+
+    /// Adds pinned pages to the runs. Those that could not be added are handed back.
+    fn take<'a>(
+        &mut self,
+        pages: &'a [*mut bindings::page],
+    ) -> core::result::Result<(), (Error, &'a [*mut bindings::page])> {
+        let mut rest = pages;
+        while let [page, others @ ..] = rest {
+            // Struct pages of consecutive frames are consecutive.
+            let mut next = *page;
+            let follow = others.iter().take_while(|other| {
+                next = next.wrapping_add(1);
+                core::ptr::eq(**other, next)
+            });
+            let pages = 1 + follow.count();
+            // INVARIANT: The pages were pinned by the caller and are now ours.
+            self.append(Run {
+                first: frame(*page),
+                pages,
+            })
+            .map_err(|err| (err, rest))?;
+            rest = rest.get(pages..).unwrap_or(&[]);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn append(&mut self, run: Run) -> Result {
+        match self.rest.last_mut().or(self.first.as_mut()) {
+            Some(last) if last.first.wrapping_add(last.pages as u64) == run.first => {
+                last.pages += run.pages;
+            }
+            // A list too long for the allocator is refused, not warned about.
+            Some(_) => self.rest.push(run, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
+            None => self.first = Some(run),
+        }
+        Ok(())
+    }
+
+    /// All of the buffer is pinned.
+    fn finish(mut self, charge: Charge) -> Result<Pins> {
+        let first = self.first.ok_or(EFAULT)?;
+        let scattered = if self.rest.is_empty() {
+            None
+        } else {
+            let mut scattered = KBox::new(
+                Scattered {
+                    first: first.pages,
+                    rest: KVVec::new(),
+                },
+                GFP_KERNEL_ACCOUNT,
+            )?;
+            core::mem::swap(&mut scattered.rest, &mut self.rest);
+            Some(scattered)
+        };
+        // INVARIANT: What this had pinned is the other's now.
+        self.first = None;
+        Ok(Pins {
+            first: first.first,
+            scattered,
+            charge,
+            written: self.written,
+        })
+    }
+}
+
+impl Drop for Pinning {
+    fn drop(&mut self) {
+        for run in Iterator::chain(self.first.iter(), self.rest.iter()) {
+            // SAFETY: By the type invariant.
+            unsafe { run.unpin(self.written) };
         }
     }
 }

@@ -45,6 +45,7 @@ use super::{
         Pf,
         Rules, //
     },
+    policy,
     refusal::Refusal,
     resv,
     trace,
@@ -57,7 +58,9 @@ use crate::iova::{
     addr::{
         Address,
         Iova,
-        Length, //
+        Length,
+        Phys,
+        PAGE, //
     },
     allocate::{
         align::{
@@ -73,6 +76,7 @@ use crate::iova::{
         Layout,
         Refused, //
     },
+    list::List,
     pages::PageSizes,
     span::Span,
     tree::{
@@ -113,6 +117,30 @@ impl Entry {
             Entry::User(user) => user.pins.account().is(account),
             Entry::Poisoned => false,
         }
+    }
+
+    /// Whether it is a buffer of this context.
+    fn is_user_of(&self, account: &Account) -> bool {
+        matches!(self, Entry::User(user) if user.pins.account().is(account))
+    }
+
+    /// The buffer that it is.
+    pub(crate) fn user(&self) -> Option<&UserMapping> {
+        match self {
+            Entry::User(user) => Some(user),
+            Entry::Classic(_) | Entry::Poisoned => None,
+        }
+    }
+
+    /// Drops what it holds.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        *self = Entry::Poisoned;
+    }
+
+    /// Takes out what it holds.
+    fn take(&mut self) -> Self {
+        core::mem::replace(self, Entry::Poisoned)
     }
 
     /// Makes the mapping in a domain, or nothing of it.
@@ -157,6 +185,15 @@ const LARGEST_PAGE: u64 = 1 << 30;
 
 /// The box that an entry lives in; made before any lock is taken or anything is programmed.
 pub(crate) type Slot = KBox<Node<Entry>>;
+
+/// One for a buffer, which is given its range when that is known.
+pub(crate) fn vacant() -> Result<Slot> {
+    let nowhere = Span::between(Iova::MIN, Iova::MIN);
+    Ok(KBox::new(
+        Node::new(nowhere, Entry::Poisoned),
+        GFP_KERNEL_ACCOUNT,
+    )?)
+}
 
 /// Why a PF was not taken into a space.
 pub(crate) enum JoinError {
@@ -399,12 +436,17 @@ impl Space {
     /// without the host's lock, for pages are unpinned, unless no context is left.
     pub(crate) fn end(&self) {
         let mut guard = self.state.lock();
-        let mut gone = core::mem::replace(guard.layout.live_mut(), Tree::new());
+        let mut live = core::mem::replace(guard.layout.live_mut(), Tree::new());
+        let mut gone = List::new();
+        while let Some(node) = live.pop_first() {
+            gone.push(node);
+        }
         guard.amount = Amount::default();
         guard.unmap_all(&mut gone, Why::Unbind);
         guard.backing = None;
         guard.pfs.clear();
         drop(guard);
+        drop(gone);
     }
 
     /// Whether there is a PF to map for.
@@ -539,37 +581,39 @@ impl Space {
         self.state.lock().map_user(slot, place)
     }
 
-    /// Maps several pinned buffers, or none; `told` hears where each of them is. On failure the
-    /// buffer is named that could not be mapped, and all are in `slots` or handed back, to be
-    /// dropped without a lock.
+    /// Maps several pinned buffers, or none; `told` hears where each of them is. On failure the buffer
+    /// is named that could not be mapped, and all are in `slots` or handed back, to be dropped without
+    /// a lock.
     pub(crate) fn map_users(
         &self,
         slots: &mut [(Option<Slot>, Place)],
         mut told: impl FnMut(Span<Iova>),
-    ) -> Result<(), (usize, Refusal, Tree<Entry>)> {
+    ) -> Result<(), (usize, Refusal, List<Entry>)> {
         let mut guard = self.state.lock();
         let mut mapped: usize = 0;
-        let failed = slots
-            .iter_mut()
-            .enumerate()
-            .find_map(
-                |(index, (slot, place))| match guard.map_user(slot, *place) {
-                    Ok(span) => {
-                        *place = Place::At(span);
-                        mapped = index + 1;
-                        told(span);
-                        None
-                    }
-                    Err(why) => Some((index, why)),
-                },
-            );
+        let mut failed = None;
+        for (index, (slot, place)) in slots.iter_mut().enumerate() {
+            match guard.map_user(slot, *place) {
+                Ok(span) => {
+                    *place = Place::At(span);
+                    mapped = index + 1;
+                    told(span);
+                }
+                Err(why) => {
+                    failed = Some((index, why));
+                    break;
+                }
+            }
+        }
         let Some((index, why)) = failed else {
             return Ok(());
         };
-        let mut gone = Tree::new();
+        let mut gone = List::new();
         for (_, place) in slots.iter().take(mapped) {
             if let Place::At(span) = place {
-                guard.take_out(*span, &mut gone);
+                if let Some(slot) = guard.strike(*span, |_| true) {
+                    gone.push(slot);
+                }
             }
         }
         guard.unmap_all(&mut gone, Why::Failed);
@@ -585,13 +629,10 @@ impl Space {
         why: Why,
     ) -> Result<Slot, Refusal> {
         let mut guard = self.state.lock();
-        if !guard.has_user(span, account) {
-            return Err(RangeError::NotFound.into());
-        }
-        guard
-            .unmap(span, why)
-            .map_err(|Poisoned| Refusal::Poisoned)?
-            .ok_or(RangeError::NotFound.into())
+        let slot = guard
+            .strike(span, |entry| entry.is_user_of(account))
+            .ok_or(RangeError::NotFound)?;
+        guard.unmap(slot, why).map_err(|Poisoned| Refusal::Poisoned)
     }
 
     /// Unmaps several pinned buffers of a context, or none, with one flush; on failure the range is
@@ -600,16 +641,18 @@ impl Space {
         &self,
         spans: &[Span<Iova>],
         account: &Account,
-    ) -> Result<Tree<Entry>, (usize, Refusal)> {
+    ) -> Result<List<Entry>, (usize, Refusal)> {
         let mut guard = self.state.lock();
-        let mut gone = Tree::new();
+        let mut gone = List::new();
         for (index, span) in spans.iter().enumerate() {
             // Taken out one by one, so that a range that is named twice is missing the second time.
-            if !guard.has_user(*span, account) {
-                guard.put_back(&mut gone);
-                return Err((index, RangeError::NotFound.into()));
+            match guard.strike(*span, |entry| entry.is_user_of(account)) {
+                Some(slot) => gone.push(slot),
+                None => {
+                    guard.put_back(&mut gone);
+                    return Err((index, RangeError::NotFound.into()));
+                }
             }
-            guard.take_out(*span, &mut gone);
         }
         let count = gone.len();
         guard.unmap_all(&mut gone, Why::Unmap);
@@ -652,21 +695,24 @@ impl Space {
         why: Why,
     ) -> Result<Option<Slot>, Poisoned> {
         let mut guard = self.state.lock();
-        if !guard.has_classic(span, classic) {
+        let held =
+            |entry: &Entry| matches!(entry, Entry::Classic(held) if Arc::ptr_eq(held, classic));
+        let Some(slot) = guard.strike(span, held) else {
             return Ok(None);
-        }
-        guard.unmap(span, why)
+        };
+        guard.unmap(slot, why).map(Some)
     }
 
     /// Unmaps every classic mapping of a context that closes. Called with the host locked.
     pub(crate) fn release_classics(&self, account: &Account) {
         let mut guard = self.state.lock();
-        let mut gone = Tree::new();
+        let mut gone = List::new();
         let mut next = guard.layout.live().first().map(Node::span);
         while let Some(span) = next {
-            if let Some(Entry::Classic(classic)) = guard.entry(span) {
-                if classic.is_of_context(account) {
-                    guard.take_out(span, &mut gone);
+            let of = |entry: &Entry| matches!(entry, Entry::Classic(classic) if classic.is_of_context(account));
+            if guard.entry(span).is_some_and(of) {
+                if let Some(slot) = guard.strike(span, |_| true) {
+                    gone.push(slot);
                 }
             }
             next = guard.layout.live().next(span.last()).map(Node::span);
@@ -675,30 +721,60 @@ impl Space {
         guard.unmap_all(&mut gone, Why::Close);
     }
 
-    /// Unmaps the pinned buffers at `spans` of a context that closes, as far as they are still
-    /// there. Called without a lock that anyone else waits for: the pages are unpinned.
-    pub(crate) fn release_users(
-        &self,
-        mut spans: impl Iterator<Item = Span<Iova>>,
-        account: &Account,
-    ) {
-        loop {
-            let mut gone = Tree::new();
+    /// Unmaps the pinned buffers inside `window` of a context that closes. Called without a lock that
+    /// anyone else waits for: the pages are unpinned.
+    pub(crate) fn release_users(&self, window: Span<Iova>, account: &Account) {
+        let mut rest = Some(window);
+        while let Some(window) = rest {
+            let mut gone = List::new();
             let mut guard = self.state.lock();
-            let mut taken = 0;
-            for span in spans.by_ref().take(RELEASED_AT_ONCE) {
-                taken += 1;
-                if guard.has_user(span, account) {
-                    guard.take_out(span, &mut gone);
+            rest = None;
+            let mut next = guard.user_in(window);
+            let mut seen = 0;
+            while let Some((span, own)) =
+                next.map(|(span, entry)| (span, entry.is_user_of(account)))
+            {
+                let above = span.last().checked_add(1);
+                let above = above.and_then(|first| Span::from_bounds(first, window.last()).ok());
+                if own {
+                    if let Some(slot) = guard.strike(span, |_| true) {
+                        gone.push(slot);
+                    }
                 }
+                seen += 1;
+                if seen == RELEASED_AT_ONCE {
+                    rest = above;
+                    break;
+                }
+                next = above.and_then(|above| guard.user_in(above));
             }
             guard.unmap_all(&mut gone, Why::Close);
             drop(guard);
             drop(gone);
             ffi::pause();
-            if taken < RELEASED_AT_ONCE {
-                break;
+        }
+    }
+
+    /// Calls `f` for each pinned buffer of a context inside `window`.
+    pub(crate) fn for_each_user(
+        &self,
+        window: Span<Iova>,
+        account: &Account,
+        mut f: impl FnMut(Span<Iova>, &UserMapping),
+    ) {
+        let state = self.state.lock();
+        let mut next = state.user_in(window);
+        while let Some((span, entry)) = next {
+            if let Entry::User(user) = entry {
+                if user.pins.account().is(account) {
+                    f(span, user);
+                }
             }
+            next = span
+                .last()
+                .checked_add(1)
+                .and_then(|first| Span::from_bounds(first, window.last()).ok())
+                .and_then(|above| state.user_in(above));
         }
     }
 
@@ -794,8 +870,11 @@ impl State {
         matches!(self.entry(span), Some(Entry::Classic(held)) if Arc::ptr_eq(held, classic))
     }
 
-    fn has_user(&self, span: Span<Iova>, account: &Account) -> bool {
-        matches!(self.entry(span), Some(Entry::User(user)) if user.pins.account().is(account))
+    /// The lowest live range that begins in `window`.
+    fn user_in(&self, window: Span<Iova>) -> Option<(Span<Iova>, &Entry)> {
+        let live = self.layout.live();
+        let node = live.overlapping(window)?;
+        Some((node.span(), node.value()))
     }
 
     /// Records a mapping that is to be made.
@@ -806,9 +885,10 @@ impl State {
         Ok(())
     }
 
-    /// Forgets the mapping that is exactly `span`.
-    fn strike(&mut self, span: Span<Iova>) -> Option<Slot> {
-        let slot = self.layout.remove_exact(span).ok()?;
+    /// Forgets the mapping that is exactly `span`, if it is `wanted`.
+    #[inline]
+    fn strike(&mut self, span: Span<Iova>, wanted: impl Fn(&Entry) -> bool) -> Option<Slot> {
+        let slot = self.layout.remove_if(span, wanted).ok()?;
         self.amount -= Amount::of(&slot);
         Some(slot)
     }
@@ -818,82 +898,130 @@ impl State {
     fn program(&mut self, span: Span<Iova>) -> Result<(), (Refusal, Option<Slot>)> {
         let (Some(backing), Some(node)) = (&self.backing, self.layout.live().get_exact(span))
         else {
-            return Err((Refusal::NoPf, self.strike(span)));
+            return Err((Refusal::NoPf, self.strike(span, |_| true)));
         };
         match node.value().program(backing, span) {
             Ok(()) => {
-                trace::map(&Portrait::new(self.id, span, node.value()));
+                if let Entry::Classic(_) = node.value() {
+                    trace::map(&Portrait::new(self.id, span, node.value()));
+                }
                 Ok(())
             }
-            Err(failed) if failed.undone => Err((failed.err.into(), self.strike(span))),
-            Err(failed) => {
-                self.poison(span);
-                Err((failed.err.into(), None))
-            }
+            Err(failed) => Err(self.unmade(span, failed)),
         }
     }
 
+    /// Forgets what could not be made at `span`, or keeps it from being used again.
+    fn unmade(&mut self, span: Span<Iova>, failed: MapError) -> (Refusal, Option<Slot>) {
+        let slot = self.strike(span, |_| true);
+        if failed.undone {
+            return (failed.err.into(), slot);
+        }
+        if let Some(slot) = slot {
+            self.poison(slot);
+        }
+        (failed.err.into(), None)
+    }
+
     /// Maps a pinned buffer. A refused one stays in `slot`, unless its range is poisoned.
+    #[inline]
     fn map_user(&mut self, slot: &mut Option<Slot>, place: Place) -> Result<Span<Iova>, Refusal> {
-        let backing = self.backing.as_ref().ok_or(Refusal::NoPf)?;
-        if self.pfs.is_empty() && !self.vm {
-            return Err(Refusal::NoPf);
-        }
         let node = slot.as_mut().ok_or(Refusal::NoPf)?;
-        let Entry::User(user) = node.value() else {
+        let Entry::User(user) = node.value_mut() else {
             return Err(Refusal::NoPf);
         };
-        let span = if !backing.translates() {
-            let phys = user.pins.contiguous().ok_or(Refusal::Scattered)?;
-            let span = Span::between(Iova::new(phys.first().raw()), Iova::new(phys.last().raw()));
-            if matches!(place, Place::At(wanted) if wanted != span) {
-                return Err(Refusal::NotTranslated);
-            }
-            span
-        } else {
-            match place {
-                Place::At(span) => {
-                    if span.first() < fixed_floor(backing)? {
-                        return Err(Refusal::SharedFixed);
-                    }
-                    span
-                }
-                Place::Any(required) if backing.is_shared() => {
-                    let length = Length::new(user.pins.buffer().length())?;
-                    let (lease, span) = self.borrow_range(length, required)?;
-                    if let Entry::User(user) = node.value_mut() {
-                        user.lease = Some(lease);
-                    }
-                    span
-                }
-                Place::Any(required) => {
-                    let largest = Alignment::new(LARGEST_PAGE)?;
-                    let best = best_alignment(backing.page_sizes()?, user.pins.runs(), largest);
-                    self.layout.allocate(Request {
-                        length: Length::new(user.pins.buffer().length())?,
-                        wanted: best.max(required),
-                        required,
-                        floor: ffi::ram_end(),
-                    })?
-                }
-            }
-        };
+        let (phys, access) = (user.pins.contiguous(), user.access);
+        let (context, va) = (user.pins.account().id, user.pins.buffer().va());
+        let (span, chosen) = self.place(user, phys, place)?;
         node.set_span(span);
-        if let Some(node) = slot.take() {
-            if let Err(mut refused) = self.record(node) {
-                self.end_lease(span.first(), refused.node.value_mut());
-                *slot = Some(refused.node);
-                return Err(refused.error.into());
-            }
+        let Some(node) = slot.take() else {
+            return Err(Refusal::NoPf);
+        };
+        // What was chosen is within the rules.
+        let recorded = if chosen {
+            let amount = Amount::of(&node);
+            let result = self.layout.live_mut().insert(node);
+            result
+                .inspect(|()| self.amount += amount)
+                .map_err(|node| (RangeError::Overlap, node))
+        } else {
+            let result = self.record(node);
+            result.map_err(|refused| (refused.error, refused.node))
+        };
+        if let Err((error, mut node)) = recorded {
+            self.end_lease(span.first(), node.value_mut());
+            *slot = Some(node);
+            return Err(error.into());
         }
-        self.program(span).map_err(|(why, mut node)| {
+        let made = match (&self.backing, phys) {
+            (Some(backing), Some(phys)) if !backing.is_shared() => {
+                let made = backing.map(span, phys.first(), access);
+                made.map_err(|failed| self.unmade(span, failed))
+            }
+            _ => self.program(span),
+        };
+        if let Err((why, mut node)) = made {
             if let Some(node) = &mut node {
                 self.end_lease(span.first(), node.value_mut());
             }
             *slot = node;
-            why
-        })?;
+            return Err(why);
+        }
+        trace::map_user(self.id, context, span, va);
         Ok(span)
+    }
+
+    /// Finds the place for a buffer, and whether it was chosen here: then it is free.
+    #[inline]
+    fn place(
+        &mut self,
+        user: &mut UserMapping,
+        phys: Option<Span<Phys>>,
+        place: Place,
+    ) -> Result<(Span<Iova>, bool), Refusal> {
+        let backing = self.backing.as_ref().ok_or(Refusal::NoPf)?;
+        if self.pfs.is_empty() && !self.vm {
+            return Err(Refusal::NoPf);
+        }
+        if !backing.translates() {
+            // The space may have been another when the caller was asked.
+            policy::check_rawio()?;
+            let phys = phys.ok_or(Refusal::Scattered)?;
+            let span = Span::between(Iova::new(phys.first().raw()), Iova::new(phys.last().raw()));
+            if matches!(place, Place::At(wanted) if wanted != span) {
+                return Err(Refusal::NotTranslated);
+            }
+            return Ok((span, false));
+        }
+        let required = match place {
+            Place::At(span) => {
+                if span.first() < fixed_floor(backing)? {
+                    return Err(Refusal::SharedFixed);
+                }
+                return Ok((span, false));
+            }
+            Place::Any(required) => required,
+        };
+        let bytes = user.pins.buffer().length();
+        let length = Length::new(bytes)?;
+        if backing.is_shared() {
+            let (lease, span) = self.borrow_range(length, required)?;
+            user.lease = Some(lease);
+            return Ok((span, false));
+        }
+        let best = if bytes == PAGE {
+            Alignment::PAGE
+        } else {
+            let largest = Alignment::new(LARGEST_PAGE)?;
+            best_alignment(backing.page_sizes()?, user.pins.runs(), largest)
+        };
+        let span = self.layout.allocate(Request {
+            length,
+            wanted: best.max(required),
+            required,
+            floor: ffi::ram_end(),
+        })?;
+        Ok((span, true))
     }
 
     /// Borrows a range of a shared space from the DMA API. That knows nothing of fixed mappings, so
@@ -938,97 +1066,85 @@ impl State {
         }
     }
 
-    /// Moves the node of `span` over to `gone`.
-    fn take_out(&mut self, span: Span<Iova>, gone: &mut Tree<Entry>) {
-        if let Some(node) = self.strike(span) {
-            // Spans of one layout do not overlap.
-            drop(gone.insert(node));
-        }
-    }
-
-    /// Undoes [`Self::take_out`].
-    fn put_back(&mut self, gone: &mut Tree<Entry>) {
-        while let Some(node) = gone.pop_first() {
+    /// Puts nodes back that were here before, and in whose place nothing has been put.
+    fn put_back(&mut self, gone: &mut List<Entry>) {
+        while let Some(node) = gone.pop() {
             self.amount += Amount::of(&node);
-            // It was here before, and nothing has been put in its place.
             drop(self.layout.live_mut().insert(node));
         }
     }
 
     /// Unmaps what was taken out, with one flush. What the IOMMU did not remove is recorded again,
     /// as poisoned.
-    fn unmap_all(&mut self, gone: &mut Tree<Entry>, why: Why) {
+    fn unmap_all(&mut self, gone: &mut List<Entry>, why: Why) {
+        let mut poisoned = false;
         if let Some(backing) = &self.backing {
-            let live = self.layout.live_mut();
-            let mut first_poisoned = None;
-            backing.unmap_all(gone.iter().map(Node::span), |span| {
-                first_poisoned.get_or_insert(span);
-            });
-            let mut next = first_poisoned;
-            while let Some(span) = next {
-                next = gone.next(span.last()).map(Node::span);
-                // After the first failure nothing is certain any more.
-                if let Ok(mut node) = gone.remove(span) {
-                    core::mem::replace(node.value_mut(), Entry::Poisoned).leak();
-                    self.amount += Amount::of(&node);
-                    drop(live.insert(node));
-                }
+            backing.unmap_all(gone.iter().map(Node::span), || poisoned = true);
+        }
+        if poisoned {
+            // Nothing is certain any more.
+            while let Some(node) = gone.pop() {
+                self.poison(node);
             }
         }
-        let now = history::now();
-        for node in gone.iter() {
-            self.tell_gone(now, why, node.span(), node.value());
+        if gone.len() > 0 {
+            let now = history::now();
+            for node in gone.iter() {
+                self.tell_gone(now, why, node.span(), node.value());
+            }
         }
         if self.backing.as_ref().is_some_and(Backing::is_shared) {
-            let mut next = gone.first().map(Node::span);
-            while let Some(span) = next {
-                next = gone.next(span.last()).map(Node::span);
-                if let Some(entry) = gone.get_mut(span.first()) {
-                    self.end_lease(span.first(), entry);
-                }
+            let mut ended = List::new();
+            while let Some(mut node) = gone.pop() {
+                self.end_lease(node.span().first(), node.value_mut());
+                ended.push(node);
             }
+            *gone = ended;
         }
         self.forget_backing();
     }
 
+    #[inline]
     fn tell_gone(&self, now: u64, why: Why, span: Span<Iova>, entry: &Entry) {
-        let mapping = Portrait::new(self.id, span, entry);
-        trace::unmap(&mapping, why);
-        history::record(now, why, mapping);
+        history::record(now, why, |mapping| {
+            mapping.draw(self.id, span, entry);
+            trace::unmap(mapping, why);
+        });
     }
 
-    fn unmap(&mut self, span: Span<Iova>, why: Why) -> Result<Option<Slot>, Poisoned> {
+    /// Unmaps what was taken out; if the IOMMU did not remove it, it is recorded again as poisoned.
+    #[inline]
+    fn unmap(&mut self, mut slot: Slot, why: Why) -> Result<Slot, Poisoned> {
+        let span = slot.span();
         if let Some(backing) = &self.backing {
             if let Err(poisoned) = backing.unmap(span) {
-                self.poison(span);
+                self.poison(slot);
                 return Err(poisoned);
             }
         }
-        let mut slot = self.strike(span);
-        if let Some(slot) = &mut slot {
+        if self.backing.as_ref().is_some_and(Backing::is_shared) {
             self.end_lease(span.first(), slot.value_mut());
-            self.tell_gone(history::now(), why, span, slot.value());
         }
+        self.tell_gone(history::now(), why, span, slot.value());
         self.forget_backing();
         Ok(slot)
     }
 
     /// Drops the domain of the owned space once it is empty and without PFs: the next PF may sit
     /// behind another IOMMU.
+    #[inline]
     fn forget_backing(&mut self) {
         if self.pfs.is_empty() && self.layout.live().first().is_none() && !self.vm {
             self.backing = None;
         }
     }
 
-    /// Takes a range out of use for good.
-    fn poison(&mut self, span: Span<Iova>) {
-        if let Some(mut slot) = self.strike(span) {
-            core::mem::replace(slot.value_mut(), Entry::Poisoned).leak();
-            self.amount += Amount::of(&slot);
-            // It was here before.
-            drop(self.layout.live_mut().insert(slot));
-        }
+    /// Takes a range out of use for good, whose node was taken out.
+    fn poison(&mut self, mut slot: Slot) {
+        slot.value_mut().take().leak();
+        self.amount += Amount::of(&slot);
+        // It was here before.
+        drop(self.layout.live_mut().insert(slot));
     }
 }
 

@@ -12,7 +12,13 @@ use super::{
         Portrait, //
     }, //
 };
-use crate::iova::addr::Address;
+use crate::iova::{
+    addr::{
+        Address,
+        Iova, //
+    },
+    span::Span, //
+};
 use kernel::prelude::*;
 
 extern "C" {
@@ -73,6 +79,18 @@ pub(crate) fn map(mapping: &Portrait) {
             mapping.kind == Kind::User,
         )
     };
+}
+
+/// The buffer at `va` was mapped in a space.
+#[inline]
+pub(crate) fn map_user(space: u64, context: u64, span: Span<Iova>, va: u64) {
+    let length = span
+        .last()
+        .raw()
+        .wrapping_sub(span.first().raw())
+        .wrapping_add(1);
+    // SAFETY: Takes numbers.
+    unsafe { qat_iommu_trace_map(space, context, span.first().raw(), length, va, true) };
 }
 
 /// A mapping is gone from a space, and flushed.

@@ -28,14 +28,21 @@ use kernel::transmute::{
 ///
 /// It consists of integers without padding between or after them, and begins with its size as
 /// an `u32`.
-pub(crate) unsafe trait Wire: AsBytes + FromBytes + Default {}
+pub(crate) unsafe trait Wire: AsBytes + FromBytes + Default {
+    /// What it says its size is.
+    fn size(&self) -> u32;
+}
 
 /// Declares that `$type` is made of the listed fields and nothing else.
 macro_rules! wire {
     ($type:ty { $($field:ident: $as:ty),+ $(,)? }) => {
         plain!($type { $($field: $as),+ });
         // SAFETY: `plain!` proved that there is no padding; `size` comes first by the list.
-        unsafe impl Wire for $type {}
+        unsafe impl Wire for $type {
+            fn size(&self) -> u32 {
+                self.size
+            }
+        }
     };
 }
 

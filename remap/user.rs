@@ -3,7 +3,7 @@
 //! Buffers of programs: pin, map at one contiguous range of IOVAs, undo. For contexts only.
 //!
 //! In three steps: pin without any lock, allocate every record, then find a range and program the
-//! domain under the lock of the space. Whatever fails, dropping the record unpins and uncharges.
+//! domain under the lock of the space. Whatever fails, dropping the mapping unpins and uncharges.
 
 use super::{
     domain::Access,
@@ -30,9 +30,9 @@ use crate::iova::{
     },
     allocate::align::Alignment,
     error::Error as RangeError,
-    span::Span,
-    tree::Node, //
+    span::Span, //
 };
+use core::cmp::Reverse;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -46,6 +46,16 @@ pub(crate) struct UserMapping {
     pub(crate) pins: Pins,
     /// In a shared space: the range, as the DMA API lent it.
     pub(crate) lease: Option<Lease>,
+}
+
+/// A mapped buffer by its first page; of several, the newest comes first.
+pub(crate) type BufferKey = (u64, Reverse<u64>);
+
+impl UserMapping {
+    /// How it is found by its address.
+    pub(crate) fn key(&self) -> BufferKey {
+        (self.pins.buffer().va(), Reverse(self.sequence))
+    }
 }
 
 /// Where a buffer is to be mapped.
@@ -94,26 +104,21 @@ impl Wanted {
     }
 }
 
-/// Pins a buffer of the calling process and records it. No lock may be held.
+/// Pins a buffer of the calling process, and puts it into `slot`. No lock may be held.
 pub(crate) fn pin(
     wanted: &Wanted,
     account: &Arc<Account>,
     sequence: u64,
     access: Access,
-) -> Result<Slot, Refusal> {
-    let pins = Pins::new(wanted.buffer, access.writes(), account)?;
-    let mapping = UserMapping {
+    slot: &mut Slot,
+) -> Result<(), Refusal> {
+    *slot.value_mut() = Entry::User(UserMapping {
         sequence,
         access,
-        pins,
+        pins: Pins::new(wanted.buffer, access.writes(), account)?,
         lease: None,
-    };
-    // Replaced when the place is known.
-    let nowhere = Span::between(Iova::MIN, Iova::MIN);
-    Ok(KBox::new(
-        Node::new(nowhere, Entry::User(mapping)),
-        GFP_KERNEL_ACCOUNT,
-    )?)
+    });
+    Ok(())
 }
 
 /// What the caller needs besides the open node to map buffers in `space`.

@@ -3,10 +3,16 @@
 //! How structures cross the user boundary: each begins with its size, is read once, may be shorter
 //! or longer than this kernel's, and is written back no further than the caller has room. No state.
 
-use super::uapi::Wire;
+use super::{
+    ffi,
+    uapi::Wire, //
+};
 use core::{
     marker::PhantomData,
-    mem::size_of, //
+    mem::{
+        align_of,
+        size_of, //
+    }, //
 };
 use kernel::{
     error::code::E2BIG,
@@ -26,54 +32,80 @@ use kernel::{
 /// A structure that came from user space.
 pub(super) struct Received<T> {
     pub(super) value: T,
-    arg: UserPtr,
-    /// How much of it the caller knows.
-    known: usize,
-}
-
-/// The size that `T` had in the first version of the interface, below which it is refused. None
-/// has grown since.
-const fn first_size<T: Wire>() -> usize {
-    size_of::<T>()
+    arg: usize,
 }
 
 impl<T: Wire> Received<T> {
     /// Reads the structure that the ioctl argument points to.
+    #[inline]
     pub(super) fn read(arg: usize) -> Result<Self> {
-        let arg = UserPtr::from_addr(arg);
+        let mut value = T::default();
+        if !read_words(&mut value, arg) {
+            return Err(Self::refuse(arg));
+        }
+        // None has grown since its first version, so all that is known is there.
+        let size = usize::try_from(value.size()).map_err(|_| E2BIG)?;
+        if size != size_of::<T>() {
+            Self::check_size(arg, size)?;
+        }
+        Ok(Self { value, arg })
+    }
+
+    /// Why it cannot be read: it may be shorter than it should be.
+    #[cold]
+    fn refuse(arg: usize) -> Error {
         let mut head = [0; size_of::<u32>()];
-        UserSlice::new(arg, head.len())
+        let read = UserSlice::new(UserPtr::from_addr(arg), head.len())
             .reader()
-            .read_slice(&mut head)?;
-        let size = usize::try_from(u32::from_ne_bytes(head)).map_err(|_| E2BIG)?;
-        if size < first_size::<T>() {
+            .read_slice(&mut head);
+        match (read, usize::try_from(u32::from_ne_bytes(head))) {
+            (Ok(()), Ok(size)) if size < size_of::<T>() => EINVAL,
+            (Ok(()), Ok(size)) if size > PAGE_SIZE => E2BIG,
+            _ => EFAULT,
+        }
+    }
+
+    /// Checks a size that is not this kernel's, and what it says there is behind what is known.
+    #[cold]
+    fn check_size(arg: usize, size: usize) -> Result {
+        if size < size_of::<T>() {
             return Err(EINVAL);
         }
         if size > PAGE_SIZE {
             return Err(E2BIG);
         }
-
-        // The size is not read again: what was checked is what is used.
-        let mut reader = UserSlice::new(arg, size).reader();
-        reader.skip(head.len())?;
-        let known = size.min(size_of::<T>());
-        let mut value = T::default();
-        let bytes = value.as_bytes_mut();
-        let (first, rest) = bytes.split_at_mut_checked(head.len()).ok_or(EINVAL)?;
-        first.copy_from_slice(&head);
-        let rest = rest.get_mut(..known - head.len()).ok_or(EINVAL)?;
-        reader.read_slice(rest)?;
-        expect_zero(reader)?;
-        Ok(Self { value, arg, known })
+        let mut reader = UserSlice::new(UserPtr::from_addr(arg), size).reader();
+        reader.skip(size_of::<T>())?;
+        expect_zero(reader)
     }
 
     /// Writes the structure back.
     pub(super) fn write(&self) -> Result {
-        let bytes = self.value.as_bytes().get(..self.known).ok_or(EINVAL)?;
-        UserSlice::new(self.arg, self.known)
+        UserSlice::new(UserPtr::from_addr(self.arg), size_of::<T>())
             .writer()
-            .write_slice(bytes)
+            .write_slice(self.value.as_bytes())
     }
+
+    /// Writes one field back, which is at this offset.
+    #[inline]
+    pub(super) fn write_word(&self, offset: usize, word: u64) -> Result {
+        let to = self.arg.checked_add(offset).ok_or(EFAULT)?;
+        // SAFETY: Writes to user space, and fails where that may not be written to.
+        if unsafe { ffi::qat_iommu_write_word(word, to) } {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+}
+
+/// Reads a structure, each word of it once.
+#[inline]
+fn read_words<T: Wire>(value: &mut T, from: usize) -> bool {
+    const { assert!(size_of::<T>() % size_of::<u64>() == 0 && align_of::<T>() == align_of::<u64>()) };
+    let words = size_of::<T>() / size_of::<u64>();
+    // SAFETY: The structure has as many words, and any bit pattern is valid in it.
+    unsafe { ffi::qat_iommu_read_words(core::ptr::from_mut(value).cast(), from, words) }
 }
 
 /// Refuses a tail that this kernel does not know and that is not zero.

@@ -60,27 +60,48 @@ pub(crate) struct Portrait {
 }
 
 impl Portrait {
+    /// Of nothing.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            space: 0,
+            span: Span::between(Iova::MIN, Iova::MIN),
+            kind: Kind::Poisoned,
+            access: Access::READ,
+            backing: 0,
+            by: By::default(),
+        }
+    }
+
     /// Of the entry at `span` of the space with this number.
     pub(super) fn new(space: u64, span: Span<Iova>, entry: &Entry) -> Self {
-        let (kind, access, backing, by) = match entry {
-            Entry::Classic(classic) => {
-                (Kind::Phys, classic.access, classic.phys.raw(), classic.by())
+        let mut portrait = Self::nothing();
+        portrait.draw(space, span, entry);
+        portrait
+    }
+
+    /// Makes it that of the entry at `span` of the space with this number.
+    #[inline]
+    pub(super) fn draw(&mut self, space: u64, span: Span<Iova>, entry: &Entry) {
+        self.space = space;
+        self.span = span;
+        match entry {
+            Entry::User(user) => {
+                self.kind = Kind::User;
+                self.access = user.access;
+                self.backing = user.pins.buffer().va();
+                self.by = user.pins.account().by();
             }
-            Entry::User(user) => (
-                Kind::User,
-                user.access,
-                user.pins.buffer().va(),
-                user.pins.account().by(),
-            ),
-            Entry::Poisoned => (Kind::Poisoned, Access::READ, 0, By::default()),
-        };
-        Self {
-            space,
-            span,
-            kind,
-            access,
-            backing,
-            by,
+            Entry::Classic(classic) => {
+                self.kind = Kind::Phys;
+                self.access = classic.access;
+                self.backing = classic.phys.raw();
+                self.by = classic.by();
+            }
+            Entry::Poisoned => {
+                *self = Self::nothing();
+                self.space = space;
+                self.span = span;
+            }
         }
     }
 }
