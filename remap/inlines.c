@@ -136,6 +136,13 @@ out:
  * that comes after it, limit of them at most, as far as one entry of the caller's
  * page table maps them together: they are of the same folio then, and there in the
  * order of their addresses. Returns how many these are.
+ *
+ * What the first pin has checked holds for all: the zone and the file belong to
+ * the folio; whether the page may be written is the entry's, and whether it is the
+ * process's alone is kept with the page at the entry's beginning. From then on the
+ * folio counts as pinned, so a fork copies its pages and nothing splits or moves
+ * it. The first pin would have failed had the count been about to overflow; this
+ * adds no more than one entry maps.
  */
 unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
 				 unsigned long limit, bool write)
@@ -177,7 +184,7 @@ ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
 	struct scatterlist list[RUNS_AT_ONCE];
 	unsigned long i;
 
-	if (WARN_ON_ONCE(count > RUNS_AT_ONCE))
+	if (count > RUNS_AT_ONCE)
 		return -EINVAL;
 	sg_init_table(list, count);
 	for (i = 0; i < count; i++)
