@@ -48,7 +48,7 @@ source_package() {
 # missing_tools: what `make modules_prepare` of a kernel with Rust needs besides a compiler.
 missing_tools() {
 	local tool missing=()
-	for tool in bc bison flex openssl pahole xz; do
+	for tool in bc bison flex openssl pahole python3 xz; do
 		command -v "$tool" >/dev/null || missing+=("$tool")
 	done
 	[[ -e /usr/include/gelf.h ]] || missing+=(libelf-dev)

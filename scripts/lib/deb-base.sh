@@ -11,7 +11,7 @@ deb_base_wanted() {
 	local series=${1%%-*}
 	[[ $series =~ ^[0-9]+\.[0-9]+ ]]
 	echo "linux-image-$1 initramfs-tools linux-headers-$1 linux-source-${BASH_REMATCH[0]}" \
-		dkms bindgen clang rustc rust-src bc bison flex libelf-dev libssl-dev pahole gcc libc6-dev pkg-config openssl
+		dkms bindgen clang rustc rust-src bc bison flex libelf-dev libssl-dev pahole python3-minimal gcc libc6-dev pkg-config openssl
 }
 
 # deb_base: prints where it is; makes it first if it is missing. For root alone: dpkg gives files

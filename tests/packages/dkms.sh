@@ -133,7 +133,7 @@ check 'nothing was built' not_built
 check 'linux-source alone: apt is content' apt /tmp/dkms-3.log install "$source"
 check 'and it says which tools are missing' says /tmp/dkms-3.log "could be made from $source, but this is missing:" \
 	flex libelf-dev rust-src
-check 'linux-source goes, the tools come' apt /tmp/dkms-4.log install bc bison flex libelf-dev libssl-dev openssl pahole rust-src "$source-"
+check 'linux-source goes, the tools come' apt /tmp/dkms-4.log install bc bison flex libelf-dev libssl-dev openssl pahole python3-minimal rust-src "$source-"
 check 'still nothing was built' not_built
 check 'linux-source comes back' apt /tmp/dkms-5.log install "$source"
 check 'and the module is built from it at once' built
