@@ -47,7 +47,8 @@ sandbox_options() {
 		cwd=$PROJECT
 	fi
 	mkdir -p "$CACHE/home" "$CACHE/cargo"
-	SANDBOX=(--ro-bind "$root" / --dev-bind /dev /dev --proc /proc --ro-bind /sys /sys
+	# Device nodes of its own: what a build as root does to /dev/null is not done to the host.
+	SANDBOX=(--ro-bind "$root" / --dev /dev --proc /proc --ro-bind /sys /sys
 		--tmpfs /run --tmpfs /var/tmp --bind /tmp /tmp)
 	# Parents before children: a later mount would hide an earlier one beneath it.
 	while read -r dir; do
