@@ -12,7 +12,7 @@ includedir ?= $(PREFIX)/include
 bindir ?= $(PREFIX)/bin
 VERSION := 0.1.0
 
-.PHONY: help module stock user run test test-debug fuzz coverage bench peer lint clean install vm-deps vm-deps-no-module setup deb test-deb
+.PHONY: help module stock user run test test-debug fuzz coverage bench peer lint clean install vm-deps vm-deps-no-module setup deb test-deb test-readme
 
 ##@ For the machine at hand
 
@@ -63,6 +63,9 @@ deb: setup ## the Debian packages, into build/deb
 test-deb: ## install, upgrade, remove and boot the packages in a clean root (10 minutes)
 	@scripts/deb-test
 
+test-readme: ## the README's first steps, typed in a fresh root and timed (root or sudo)
+	@scripts/readme-test
+
 lint: setup ## every formatter and linter
 	@scripts/lint
 
@@ -74,7 +77,7 @@ clean: ## remove what was built (not the cache)
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 # What scripts/vm needs.
 vm-deps: stock user
