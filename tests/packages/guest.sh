@@ -46,6 +46,19 @@ unit() {
 	done </usr/lib/systemd/system/qat-iommu-bind.service
 }
 
+# What the README has people type: the line that doctor prints, and then a first buffer.
+first_buffer() {
+	local line
+	qat-iommu doctor >/tmp/doctor && return 1
+	line=$(sed -n 's/^ *sudo \(qat-iommu bind .*\)/\1/p' /tmp/doctor)
+	[[ $line == "qat-iommu bind $pf" ]] || {
+		cat /tmp/doctor
+		return 1
+	}
+	$line && qat-iommu doctor && qat-iommu map --user 1M -- qat-iommu list >/tmp/list || return
+	says /tmp/list 'space 1 (owned)' 'buffer 0x' && qat-iommu unbind "$pf" && ! bound
+}
+
 nothing_to_bind() {
 	unit && ! bound
 }
@@ -93,6 +106,7 @@ over_its_limit() {
 
 check 'modprobe loads the module' module_loads
 check 'udev gives the node to the group' node_has_its_group
+check 'doctor prints the line to type, and a first buffer is mapped' first_buffer
 check 'the unit does nothing where nothing is listed' nothing_to_bind
 check 'the unit binds what is listed' bind_at_boot
 check 'the seven steps, with DMA' /opt/examples/seven_steps
