@@ -49,20 +49,8 @@ pub fn completions(arguments: &CompletionArguments, output: Output) -> anyhow::R
     output.show(&shown, |shown| shown.script.clone())
 }
 
-/// `qat-iommu.1`, and a page for each subcommand that is not hidden.
 pub fn man(arguments: &ManArguments, output: Output) -> anyhow::Result<()> {
-    let mut command = Cli::command();
-    command.build();
-    let mut pages = vec![page(&command, "qat-iommu", &arguments.directory)?];
-    for subcommand in command
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-    {
-        if subcommand.get_name() != "help" {
-            let name = format!("qat-iommu-{}", subcommand.get_name());
-            pages.push(page(subcommand, &name, &arguments.directory)?);
-        }
-    }
+    let pages = write_pages(&arguments.directory)?;
     output.show(&Pages { pages }, |shown| {
         let names = shown
             .pages
@@ -70,6 +58,23 @@ pub fn man(arguments: &ManArguments, output: Output) -> anyhow::Result<()> {
             .map(|path| format!("{}\n", path.display()));
         names.collect()
     })
+}
+
+/// `qat-iommu.1`, and a page for each subcommand that is not hidden.
+fn write_pages(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = vec![page(&command, "qat-iommu", directory)?];
+    for subcommand in command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
+        if subcommand.get_name() != "help" {
+            let name = format!("qat-iommu-{}", subcommand.get_name());
+            pages.push(page(subcommand, &name, directory)?);
+        }
+    }
+    Ok(pages)
 }
 
 fn page(command: &clap::Command, name: &str, directory: &Path) -> anyhow::Result<PathBuf> {
@@ -85,4 +90,51 @@ fn page(command: &clap::Command, name: &str, directory: &Path) -> anyhow::Result
         .render(&mut text)?;
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap_complete::generate;
+
+    fn subcommands(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+        command
+            .get_subcommands()
+            .filter(|one| !one.is_hide_set() && one.get_name() != "help")
+    }
+
+    /// Whatever subcommand there is: it takes --json, has a man page with each of its options in
+    /// it, and each shell completes it and them.
+    #[test]
+    fn no_subcommand_goes_without() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path();
+        write_pages(directory).unwrap();
+        let scripts = [Shell::Bash, Shell::Zsh, Shell::Fish].map(|shell| {
+            let mut script = Vec::new();
+            generate(shell, &mut Cli::command(), "qat-iommu", &mut script);
+            String::from_utf8(script).unwrap()
+        });
+        let mut command = Cli::command();
+        command.build();
+        let mut pages = 1;
+        for subcommand in subcommands(&command) {
+            let name = subcommand.get_name();
+            let page = directory.join(format!("qat-iommu-{name}.1"));
+            let page = std::fs::read_to_string(&page).unwrap_or_default();
+            pages += 1;
+            let options = subcommand.get_arguments().filter_map(clap::Arg::get_long);
+            let options: Vec<&str> = options.collect();
+            assert!(options.contains(&"json"), "{name}");
+            for option in options {
+                let roff = option.replace('-', "\\-");
+                assert!(page.contains(&roff), "the page of {name} lacks --{option}");
+                let known = scripts.iter().all(|script| script.contains(option));
+                assert!(known, "a shell does not complete {name} --{option}");
+            }
+            assert!(scripts.iter().all(|script| script.contains(name)), "{name}");
+        }
+        let found = std::fs::read_dir(directory).unwrap().count();
+        assert_eq!(found, pages, "pages");
+    }
 }

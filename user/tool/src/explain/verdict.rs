@@ -81,7 +81,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn new(cause: Cause) -> Self {
+    pub fn new(cause: Cause) -> Self {
         Self {
             cause,
             pf: None,

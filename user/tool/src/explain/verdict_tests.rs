@@ -223,3 +223,12 @@ fn an_address_alone() {
     assert_eq!(judge(&live, &Fault::at(AT + 0x2000)).cause, Cause::PastEnd);
     assert_eq!(judge(&live, &Fault::at(AT * 7)).cause, Cause::NeverMapped);
 }
+
+#[test]
+fn a_refused_interrupt_is_a_write_into_the_window() {
+    let line = "DMAR: [INTR-REMAP] Request device [01:00.0] fault index 0x0 [fault reason 0x25] \
+                Blocked a compatibility format interrupt request";
+    let verdict = judge(&records(vec![], vec![]), &Fault::parse(line).unwrap());
+    assert_eq!(verdict.cause, Cause::Reserved);
+    assert_eq!(verdict.pf.as_deref(), Some(PF));
+}

@@ -281,3 +281,7 @@ fn recent(history: &[Gone]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[path = "words_tests.rs"]
+mod tests;
