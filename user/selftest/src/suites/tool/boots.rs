@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `doctor` on hosts that have to be booted as what they are.
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context as _, Result};
+use serde_json::json;
 use std::fs;
 
+use crate::expect;
 use crate::host::Host;
 use crate::ktap::{list_tests, Test};
 use crate::module::Reloaded;
@@ -38,7 +40,7 @@ pub fn shared_virtio() -> Vec<Test<Host>> {
 }
 
 pub fn vfs() -> Vec<Test<Host>> {
-    list_tests![vfs_that_are_on]
+    list_tests![vfs_that_are_on, vfs_of_an_owned_pf]
 }
 
 pub fn grouped() -> Vec<Test<Host>> {
@@ -71,7 +73,7 @@ fn iommu_turned_off(_: &Host) -> Result<()> {
         "iommu",
         "failure",
         "booted with intel_iommu=off",
-        "intel_iommu=on",
+        "take intel_iommu=off out of, and put intel_iommu=on into, GRUB_CMDLINE_LINUX",
     )?;
     found.fails_only_with(&["iommu"])
 }
@@ -98,7 +100,17 @@ fn a_virtual_machine(host: &Host) -> Result<()> {
     } else {
         found.names("vm", "warning", "an IOMMU of its own", "virt=host")?;
     }
-    found.is_well("iommu")?.fails_only_with(&[])
+    found.is_well("iommu")?.fails_only_with(&[])?;
+    // Told to be a host it is judged as one.
+    let _told = Reloaded::with(host, &["virt=host"])?;
+    let found = Diagnosis::new(&[])?;
+    found.names("vm", "ok", "treats as a host (virt=host)", "")?;
+    if host.iommu == crate::host::Iommu::None {
+        found.names("iommu", "failure", "no IOMMU", "firmware's setup")?;
+    } else {
+        found.names("iommu", "ok", "is on and translates", "")?;
+    }
+    Ok(())
 }
 
 fn a_shared_pf(host: &Host) -> Result<()> {
@@ -106,7 +118,15 @@ fn a_shared_pf(host: &Host) -> Result<()> {
     let found = Diagnosis::new(&[])?;
     found.names("driver", "ok", &format!("{} is shared", pf.0), "")?;
     found.names("fixed-addresses", "ok", "from 4 GiB up", "")?;
-    found.fails_only_with(&[])
+    found.fails_only_with(&[])?;
+    let told = tool::json(&["info"])?;
+    expect::equal("fixed", &told["pfs"][0]["fixed"], &json!(true))?;
+    expect::equal("owned", &told["pfs"][0]["owned"], &json!(false))?;
+    expect::equal(
+        "parameter",
+        &told["parameters"]["shared_fixed"],
+        &json!("high"),
+    )
 }
 
 fn fixed_addresses_off(host: &Host) -> Result<()> {
@@ -118,7 +138,14 @@ fn fixed_addresses_off(host: &Host) -> Result<()> {
         "shared_fixed=off",
         "shared_fixed=high",
     )?;
-    found.fails_only_with(&[])
+    found.fails_only_with(&[])?;
+    let told = tool::json(&["info"])?;
+    expect::equal("fixed", &told["pfs"][0]["fixed"], &json!(false))?;
+    expect::equal(
+        "parameter",
+        &told["parameters"]["shared_fixed"],
+        &json!("off"),
+    )
 }
 
 fn fixed_addresses_impossible(_: &Host) -> Result<()> {
@@ -139,7 +166,15 @@ fn vfs_that_are_on(host: &Host) -> Result<()> {
     fs::write(&file, "2")?;
     let found = Diagnosis::new(&[]);
     let refused = tool::refuses(&["bind", &pf.0], "2 VFs on");
+    let vf = pf
+        .vfs()
+        .and_then(|vfs| vfs.into_iter().next().context("a VF"));
+    let vf = vf.and_then(|vf| {
+        let owner = format!("is a VF of {}", pf.0);
+        tool::refuses(&["bind", &vf.0], &owner)
+    });
     fs::write(&file, "0")?;
+    vf?;
     let found = found?;
     let remedy = format!(
         "echo 0 | sudo tee /sys/bus/pci/devices/{}/sriov_numvfs",
@@ -153,6 +188,21 @@ fn vfs_that_are_on(host: &Host) -> Result<()> {
         "the PF was moved"
     );
     Ok(())
+}
+
+/// An owned PF can have VFs as well; they would go when it leaves the module.
+fn vfs_of_an_owned_pf(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    tool::json(&["bind", &pf.0])?;
+    let tried = pf.set_vfs(1).and_then(|()| {
+        let found = Diagnosis::new(&[])?;
+        found.names("sriov", "ok", "1 of 2 VFs are on", "")?;
+        tool::refuses(&["unbind", &pf.0], "1 VF on")
+    });
+    pf.set_vfs(0)?;
+    tool::json(&["unbind", &pf.0])?;
+    tried?;
+    expect::equal("driver", pf.driver().as_deref(), Some("qat_hostdrv"))
 }
 
 fn a_group_of_several_devices(host: &Host) -> Result<()> {

@@ -27,14 +27,21 @@ const PAGE_U64: u64 = 4096;
 pub fn tests() -> Vec<Test<Host>> {
     list_tests![
         info_agrees_with_the_module,
+        info_for_people,
         list_shows_who_and_what,
+        list_for_people,
+        contexts_and_history_for_people,
         list_contexts_and_history,
+        list_of_one_space,
         list_watch_redraws,
         list_refuses_users_without_root,
         leftover_is_listed_and_released,
         unmap_refuses_programs_mappings,
         map_holds_a_physical_range,
         map_holds_a_buffer_for_a_command,
+        map_holds_a_buffer_where_it_is_told_to,
+        map_tells_the_command_of_a_physical_range,
+        map_takes_huge_pages,
         map_ends_at_a_signal,
         map_passes_signals_on,
         unbind_and_bind_again,
@@ -75,9 +82,45 @@ fn info_agrees_with_the_module(host: &Host) -> Result<()> {
     for (pf, told) in pfs.iter().zip(told["pfs"].as_array().context("PFs")?) {
         expect::equal("PF", &told["address"], &json!(pf.0))?;
         expect::equal("driver", &told["driver"], &json!(OWN_DRIVER))?;
-        expect::equal("owned", &told["owned"], &json!(true))?;
+        for key in ["owned", "translated", "fixed"] {
+            expect::equal(key, &told[key], &json!(true))?;
+        }
     }
     expect::equal("PFs", told["pfs"].as_array().map(Vec::len), Some(pfs.len()))
+}
+
+/// What the tool prints for people.
+fn text(arguments: &[&str]) -> Result<String> {
+    let output = tool::output(&mut tool::tool(arguments))?;
+    ensure!(output.status.success(), "qat-iommu {arguments:?} failed");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The words of the one line that has this text in it.
+fn line_with<'a>(text: &'a str, part: &str) -> Result<Vec<&'a str>> {
+    let mut lines = text.lines().filter(|line| line.contains(part));
+    let line = lines.next();
+    let line = line.with_context(|| format!("no line has {part}: {text}"))?;
+    ensure!(lines.next().is_none(), "several lines have {part}: {text}");
+    Ok(line.split_whitespace().collect())
+}
+
+fn info_for_people(host: &Host) -> Result<()> {
+    let info = Context::open()?.info()?;
+    let said = text(&["info"])?;
+    let (first, last) = (info.fixed.aperture_first, info.fixed.aperture_last);
+    let range = format!("addresses      {first:#x} to {last:#x}\n");
+    ensure!(said.contains(&range), "{said}");
+    for pf in host.all_pfs()? {
+        let row = line_with(&said, &pf.0)?;
+        let space = info.fixed.space.to_string();
+        expect::equal(
+            "row",
+            &row[2..],
+            &[OWN_DRIVER, &space, "owned,", "translated"][..],
+        )?;
+    }
+    Ok(())
 }
 
 /// The one listed mapping that begins at an IOVA.
@@ -120,24 +163,111 @@ fn list_shows_who_and_what(_: &Host) -> Result<()> {
     expect::equal("backing", &one["backing"], &json!(huge.va()))?;
 
     let list = tool::json(&["list"])?;
-    ensure!(number(&list["total"]["bytes"])? >= PAGE_U64 + (2 << 20));
-    let people = tool::output(&mut tool::tool(&["list"]))?;
-    let text = String::from_utf8(people.stdout)?;
-    let row = text
-        .lines()
-        .find(|line| line.contains(&format!("{iova:#x}")));
-    let row = row.with_context(|| format!("no row for the buffer: {text}"))?;
-    let pid = format!("(pid {})", std::process::id());
-    ensure!(
-        row.contains("2M") && row.contains("rw") && row.contains(&pid),
-        "{row}"
-    );
+    let listed_bytes = list["mappings"].as_array().into_iter().flatten();
+    let listed_bytes = listed_bytes.map(|one| number(&one["length"]));
+    expect::equal(
+        "bytes in all",
+        number(&list["total"]["bytes"])?,
+        listed_bytes.sum::<Result<u64>>()?,
+    )?;
     drop(context);
     ensure!(
         listed(at)?.is_none() && listed(iova)?.is_none(),
         "what is closed is still listed"
     );
     Ok(())
+}
+
+fn list_for_people(_: &Host) -> Result<()> {
+    let context = Context::open()?;
+    let huge = UserMemory::transparent(4 << 20)?;
+    let iova = expect::succeeds("map", context.map_user(huge.va(), huge.length()))?;
+    let said = text(&["list"])?;
+    let (me, va) = (std::process::id(), huge.va());
+    let row = line_with(&said, &format!("{iova:#x}"))?.join(" ");
+    ensure!(
+        row.starts_with(&format!("{iova:#x} 4M rw 2M buffer {va:#x} qat-iommu-self"))
+            && row.ends_with(&format!("(pid {me})")),
+        "{row}"
+    );
+    let list = tool::json(&["list"])?;
+    let (count, bytes) = (
+        number(&list["total"]["mappings"])?,
+        number(&list["total"]["bytes"])?,
+    );
+    let space = &list["spaces"][0];
+    expect::equal("mappings of the space", number(&space["mappings"])?, count)?;
+    expect::equal("bytes of the space", number(&space["bytes"])?, bytes)?;
+    // Nothing else is mapped: the whole buffer, and each page of it pinned.
+    expect::equal("bytes", bytes, huge.length())?;
+    ensure!(
+        said.starts_with(&format!("space {} (owned): ", space["space"]))
+            && said.contains("; 1 mapping, 4M, 4M pinned\n")
+            && said.ends_with("\n1 mapping, 4M\n"),
+        "{said}"
+    );
+    Ok(())
+}
+
+fn contexts_and_history_for_people(_: &Host) -> Result<()> {
+    let context = Context::open()?;
+    let memory = UserMemory::scattered(2 * PAGE)?;
+    let iova = expect::succeeds("map", context.map_user(memory.va(), memory.length()))?;
+    let space = context.info()?.fixed.space;
+    let (me, va) = (std::process::id(), memory.va());
+    let row = text(&["list", "--contexts"])?;
+    let row = line_with(&row, &format!(" {me} "))?;
+    expect::equal("columns", &row[1..2], &[me.to_string().as_str()][..])?;
+    expect::equal("mapped, pinned", &row[4..], &["1", "8K", "8K"][..])?;
+    drop(context);
+    let said = text(&["list", "--history"])?;
+    let last = said.lines().last().context("no history")?;
+    let row: Vec<&str> = last.split_whitespace().collect();
+    let want = [
+        space.to_string(),
+        format!("{iova:#x}"),
+        "8K".into(),
+        "close".into(),
+        "buffer".into(),
+        format!("{va:#x}"),
+    ];
+    expect::equal("row", row[1..7].join(" "), want.join(" "))
+}
+
+/// Two spaces, the second one of a PF that its own driver holds.
+fn list_of_one_space(host: &Host) -> Result<()> {
+    let pfs = host.all_pfs()?;
+    let other = pfs.get(1).context("this test wants two PFs")?;
+    let context = Context::open()?;
+    let memory = UserMemory::scattered(PAGE)?;
+    let own = expect::succeeds("attach", context.attach_default())?;
+    with_hostdrv(host, other, || {
+        let elsewhere = Context::open()?;
+        let space = other.attach(&elsewhere)?;
+        let iova = expect::succeeds("map", elsewhere.map_user(memory.va(), PAGE_U64))?;
+        let mine = expect::succeeds("map", context.map_user(memory.va(), PAGE_U64))?;
+        for (number, first, pf) in [(space, iova, other), (own, mine, &pfs[0])] {
+            let list = tool::json(&["list", "--space", &number.to_string()])?;
+            expect::equal("PFs", &list["spaces"][0]["pfs"], &json!([pf.0]))?;
+            expect::equal("spaces", list["spaces"].as_array().map(Vec::len), Some(1))?;
+            expect::equal("mappings", &list["total"]["mappings"], &json!(1))?;
+            expect::equal("first", &list["mappings"][0]["first"], &json!(first))?;
+        }
+        // `map --pf` maps in the space that it is told, no other.
+        let mut held = Held::new(&["--user", "4K", "--pf", &other.0])?;
+        let one = listed_in(&held.said["iova"], space)?;
+        expect::equal("size", &one["length"], &json!(PAGE_U64))?;
+        end(&mut held.child, Signal::TERM)
+    })
+}
+
+/// The one mapping that begins at an IOVA in a space.
+fn listed_in(iova: &Value, space: u64) -> Result<Value> {
+    let list = tool::json(&["list"])?;
+    let mut all = list["mappings"].as_array().into_iter().flatten();
+    let one = all.find(|one| one["first"] == *iova && one["space"] == json!(space));
+    one.cloned()
+        .with_context(|| format!("not in space {space}: {list}"))
 }
 
 fn list_contexts_and_history(_: &Host) -> Result<()> {
@@ -319,6 +449,37 @@ fn map_holds_a_buffer_for_a_command(_: &Host) -> Result<()> {
     )
 }
 
+fn map_holds_a_buffer_where_it_is_told_to(_: &Host) -> Result<()> {
+    let at = fresh_iova(1);
+    let mut held = Held::new(&["--user", "4K", "--iova", &format!("{at:#x}")])?;
+    expect::equal("IOVA", &held.said["iova"], &json!(at))?;
+    let one = listed(at)?.context("it is not listed")?;
+    expect::equal("kind", &one["kind"], &json!("user"))?;
+    end(&mut held.child, Signal::TERM)
+}
+
+fn map_tells_the_command_of_a_physical_range(_: &Host) -> Result<()> {
+    let page = Buffer::page()?;
+    let phys = format!("{:#x}", page.phys());
+    // Without an IOVA it is seen at its own address.
+    let script = "echo \"$QAT_IOMMU_PHYS $QAT_IOMMU_IOVA $QAT_IOMMU_SIZE\"";
+    let said = text(&[
+        "map", "--phys", &phys, "--size", "4K", "--", "sh", "-c", script,
+    ])?;
+    expect::equal("told", said.trim(), &format!("{phys} {phys} 0x1000"))
+}
+
+fn map_takes_huge_pages(_: &Host) -> Result<()> {
+    let before = crate::mem::free_huge_pages()?;
+    let arguments = ["map", "--user", "2M", "--huge", "--", "true"];
+    tool::refuses(&arguments, "reserve huge pages")?;
+    let _one = Changed::new("/proc/sys/vm/nr_hugepages", "1")?;
+    let script = "sed -n 's/^HugePages_Free: *//p' /proc/meminfo";
+    let arguments = ["map", "--user", "2M", "--huge", "--", "sh", "-c", script];
+    expect::equal("free meanwhile", text(&arguments)?.trim(), "0")?;
+    expect::equal("free before", before, 0)
+}
+
 fn map_ends_at_a_signal(_: &Host) -> Result<()> {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut held = Held::new(&["--user", "4K"])?;
@@ -437,6 +598,15 @@ fn unbind_refuses_live_mappings(host: &Host) -> Result<()> {
 
 fn bind_at_boot(host: &Host) -> Result<()> {
     let pfs = host.all_pfs()?;
+    let result = bound_as_the_file_says(&pfs);
+    // Whatever went wrong, the tests that follow want them.
+    for pf in pfs.iter().filter(|pf| pf.driver().is_none()) {
+        pf.bind(OWN_DRIVER)?;
+    }
+    result
+}
+
+fn bound_as_the_file_says(pfs: &[Bdf]) -> Result<()> {
     let unbind_all = || {
         pfs.iter()
             .filter(|pf| pf.driver().is_some())
@@ -458,7 +628,7 @@ fn bind_at_boot(host: &Host) -> Result<()> {
     // One that is not there does not keep the others from being bound.
     let all = Changed::new("/etc/qat-iommu.conf", "0000:ff:1f.0\nall\n")?;
     tool::refuses(&["bind", "--boot"], "1 of")?;
-    for pf in &pfs {
+    for pf in pfs {
         expect::equal("all", pf.driver().as_deref(), Some(OWN_DRIVER))?;
     }
     drop(all);

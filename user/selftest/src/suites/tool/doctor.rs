@@ -10,6 +10,7 @@ use std::process::Command;
 
 use super::Changed;
 use crate::abi::NODE;
+use crate::expect;
 use crate::host::{Host, OWN_DRIVER};
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
@@ -20,6 +21,8 @@ use crate::tool::{self, Diagnosis};
 pub fn tests() -> Vec<Test<Host>> {
     list_tests![
         a_good_host,
+        in_an_order_that_makes_sense,
+        people_see_the_line_to_type,
         pf_without_a_driver,
         pf_held_by_vfio_pci,
         one_of_two_pfs_missing,
@@ -28,6 +31,7 @@ pub fn tests() -> Vec<Test<Host>> {
         user_not_in_the_group,
         node_open_to_all,
         node_missing,
+        node_that_is_none,
         memory_lock_limit,
         huge_pages_off,
         huge_pages_used_up,
@@ -73,6 +77,59 @@ fn a_good_host(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// What is missing at all is said before what is only badly set.
+fn in_an_order_that_makes_sense(_: &Host) -> Result<()> {
+    let found = Diagnosis::new(&[])?;
+    let all = found.report["checks"].as_array().context("checks")?;
+    let mut ids: Vec<&str> = all.iter().filter_map(|one| one["id"].as_str()).collect();
+    ids.dedup();
+    let want = [
+        "pf",
+        "iommu",
+        "module-built",
+        "module-loaded",
+        "module-signed",
+        "lockdown",
+        "driver",
+        "sriov",
+        "group",
+        "reserved",
+        "node",
+        "memlock",
+        "hugepages",
+        "vm",
+    ];
+    expect::equal("order", ids, want.to_vec())
+}
+
+fn people_see_the_line_to_type(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    pf.unbind()?;
+    let said = tool::output(&mut tool::tool(&["doctor", "--quiet"]));
+    let report = Diagnosis::new(&["--quiet"]);
+    pf.bind(OWN_DRIVER)?;
+    let (said, report) = (said?, report?);
+    let text = String::from_utf8(said.stdout)?;
+    let remedy = format!("\n           sudo qat-iommu bind {}\n", pf.0);
+    ensure!(
+        text.contains("[ warn ] ") && text.contains(&remedy),
+        "{text}"
+    );
+    // Nothing is said of what is well, but counted is all.
+    ensure!(!text.contains("[  ok  ]"), "{text}");
+    let warnings = &report.report["warnings"];
+    ensure!(
+        text.ends_with(&format!("0 failures, {warnings} warning\n")),
+        "{text}"
+    );
+    report.names("driver", "warning", &pf.0, "qat-iommu bind")?;
+    ensure!(report.findings("pf").count() == 0, "{}", report.report);
+    let whole = tool::output(&mut tool::tool(&["doctor"]))?;
+    let text = String::from_utf8(whole.stdout)?;
+    ensure!(text.contains("[  ok  ] 2 QAT PFs: "), "{text}");
+    Ok(())
+}
+
 /// Without the drivers of all PFs, while something is done.
 fn with_free_pfs(host: &Host, act: impl FnOnce() -> Result<()>) -> Result<()> {
     let pfs = host.all_pfs()?;
@@ -105,12 +162,36 @@ fn pf_held_by_vfio_pci(host: &Host) -> Result<()> {
         run("modprobe", &["vfio-pci"])?;
         pf.bind("vfio-pci")?;
         let found = Diagnosis::new(&[]);
-        pf.unbind()?;
+        let tried = refused_while_vfio_is_open(&pf).and_then(|()| there_and_back(&pf));
+        pf.release()?;
+        tried?;
         let found = found?;
         let remedy = format!("sudo qat-iommu bind {}", pf.0);
         found.names("driver", "failure", "held by vfio-pci", &remedy)?;
         found.fails_only_with(&["driver"])
     })
+}
+
+/// A program that has the PF's group open would lose the PF.
+fn refused_while_vfio_is_open(pf: &crate::host::Bdf) -> Result<()> {
+    let path = format!("/dev/vfio/{}", pf.group()?.0);
+    let group = fs::File::open(&path).with_context(|| path.clone())?;
+    tool::refuses(&["bind", &pf.0], "in use by qat-iommu-self")?;
+    drop(group);
+    Ok(())
+}
+
+/// Typed as `doctor` says; and `unbind` knows who had it, which the kernel would not find out.
+fn there_and_back(pf: &crate::host::Bdf) -> Result<()> {
+    tool::json(&["bind", &pf.0])?;
+    expect::equal("driver", pf.driver().as_deref(), Some(OWN_DRIVER))?;
+    tool::json(&["unbind", &pf.0])?;
+    expect::equal("driver", pf.driver().as_deref(), Some("vfio-pci"))?;
+    expect::equal(
+        "driver_override",
+        pf.wanted_driver()?.as_deref(),
+        Some("vfio-pci"),
+    )
 }
 
 fn one_of_two_pfs_missing(host: &Host) -> Result<()> {
@@ -180,6 +261,10 @@ fn user_not_in_the_group(_: &Host) -> Result<()> {
         "root:qat-iommu 0660",
         "sudo usermod -a -G qat-iommu nobody",
     )?;
+    // The node is as it should be, so that this is all there is to do.
+    let remedy = found.findings("node").next().map(|one| &one["remedy"]);
+    let remedy = remedy.and_then(|text| text.as_str()).unwrap_or_default();
+    ensure!(remedy.starts_with("sudo usermod "), "{remedy}");
     found.fails_only_with(&["node"])
 }
 
@@ -203,6 +288,22 @@ fn node_missing(_: &Host) -> Result<()> {
         "failure",
         "missing, although the module is loaded",
         "udevadm trigger",
+    )?;
+    found.fails_only_with(&["node"])
+}
+
+fn node_that_is_none(_: &Host) -> Result<()> {
+    const ASIDE: &str = "/dev/qat_iommu.aside";
+    fs::rename(NODE, ASIDE)?;
+    fs::write(NODE, "")?;
+    let found = Diagnosis::new(&[]);
+    fs::rename(ASIDE, NODE)?;
+    let found = found?;
+    found.names(
+        "node",
+        "failure",
+        "is no device node",
+        "sudo rm /dev/qat_iommu",
     )?;
     found.fails_only_with(&["node"])
 }

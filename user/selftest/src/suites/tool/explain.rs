@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::abi::{Context, READ};
+use crate::abi::{Context, READ, WRITE};
 use crate::dma::pf::Engine;
 use crate::dma::{self, fresh_iova, Bench, Dma};
 use crate::expect;
@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Test<Host>> {
         one_page_past_the_end,
         before_the_start,
         written_though_read_only,
+        said_to_people,
         never_mapped,
         mapped_too_late,
         in_another_pfs_space,
@@ -54,6 +55,7 @@ pub fn edu_tests() -> Vec<Test<Host>> {
         used_after_unmap,
         one_page_past_the_end,
         written_though_read_only,
+        read_though_write_only,
         never_mapped,
         released_by_exit,
     ]
@@ -237,6 +239,52 @@ fn written_though_read_only(host: &Host) -> Result<()> {
     // It was there at the time, and still is the reason.
     let told = is(&line, &host.pf()?, Access::Write, "write-to-read-only")?;
     names_me(&told["gone"], at)
+}
+
+/// QEMU hands an emulated PF no page that it may write and not read; edu is held to it.
+fn read_though_write_only(host: &Host) -> Result<()> {
+    let mut bench = Bench::new(host)?;
+    let page = Buffer::page()?;
+    let at = fresh_iova(1);
+    let mapped = bench.context.map_with(page.phys(), at, PAGE_U64, WRITE);
+    expect::succeeds("map", mapped)?;
+    let line = fault(bench.dev.as_mut(), at, Access::Read)?;
+    let told = is(&line, &host.pf()?, Access::Read, "read-of-write-only")?;
+    names_me(&told["mapping"], at)?;
+    bench.unmap(&page, at)
+}
+
+/// What is found is said: who, where, when, and what to do.
+fn said_to_people(host: &Host) -> Result<()> {
+    let mut bench = Bench::new(host)?;
+    let page = Buffer::page()?;
+    let at = fresh_iova(1);
+    bench.map(&page, at)?;
+    bench.unmap(&page, at)?;
+    let line = fault(bench.dev.as_mut(), at, Access::Read)?;
+    let told = is(&line, &host.pf()?, Access::Read, "used-after-unmap")?;
+    let (fault, gone) = (
+        told["when"].as_u64().context("when")?,
+        told["gone"]["when"].as_u64().context("when it went")?,
+    );
+    let ago = fault.checked_sub(gone).context("before the fault")?;
+    let people = tool::output(&mut tool::tool(&["explain", &line]))?;
+    let text = String::from_utf8(people.stdout)?;
+    for part in [
+        "Used after unmap: ".to_owned(),
+        format!("{} (QAT 4xxx) read {at:#x}, in {at:#x}-", host.pf()?.0),
+        format!("(4K, rw, physical {:#x}) of qat-iommu-self", page.phys()),
+        format!("(pid {})", std::process::id()),
+        format!(
+            "which was unmapped {}.{:06} s before",
+            ago / 1_000_000_000,
+            ago / 1000 % 1_000_000
+        ),
+        "before unmapping".into(),
+    ] {
+        ensure!(text.contains(&part), "{part:?} is not said: {text}");
+    }
+    Ok(())
 }
 
 fn never_mapped(host: &Host) -> Result<()> {
@@ -531,9 +579,12 @@ fn what_amd_does_not_tell(host: &Host) -> Result<()> {
     }
     let mut bench = Bench::new(host)?;
     let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    bench.map(&page, at)?;
-    bench.unmap(&page, at)?;
+    // Of two that went, the later is told first.
+    let (before, at) = (fresh_iova(1), fresh_iova(1));
+    for iova in [before, at] {
+        bench.map(&page, iova)?;
+        bench.unmap(&page, iova)?;
+    }
     let line = fault(bench.dev.as_mut(), at, Access::Read)?;
     let told = explain(&line)?;
     expect::equal("cause", &told["cause"], &json!("no-address"))?;
@@ -546,6 +597,7 @@ fn what_amd_does_not_tell(host: &Host) -> Result<()> {
     );
     // It says so, and what went last.
     names_me(&told["recent"][0], at)?;
+    names_me(&told["recent"][1], before)?;
     let people = tool::output(&mut tool::tool(&["explain", &line]))?;
     let text = String::from_utf8_lossy(&people.stdout).into_owned();
     ensure!(
