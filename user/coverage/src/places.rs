@@ -88,6 +88,7 @@ fn reached(bits: &[u8], parts: &[Part], starts: &BTreeMap<String, u64>) -> Resul
 fn own(file: &str, tree: &str) -> Option<String> {
     let file = file.strip_prefix(tree).unwrap_or(file);
     let file = file.trim_start_matches('/').trim_start_matches("./");
+    let file = &file.replace("/./", "/");
     let ours = file.starts_with("iova/") || file.starts_with("remap/");
     (ours || file == "rust_qat_iommu.rs").then(|| file.to_owned())
 }
@@ -178,6 +179,10 @@ mod tests {
         assert_eq!(
             own("/tree/rust_qat_iommu.rs").as_deref(),
             Some("rust_qat_iommu.rs")
+        );
+        assert_eq!(
+            own("/tree/remap/./trace.h").as_deref(),
+            Some("remap/trace.h")
         );
         assert_eq!(own("/kernel/debug/src/rust/kernel/lib.rs"), None);
         assert_eq!(own("/tree/tests/coverage/collector.c"), None);

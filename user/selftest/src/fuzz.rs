@@ -336,21 +336,18 @@ pub fn run(host: &Host, seed: u64, operations: u64) -> Result<()> {
             .context("cannot start a second process")?;
         children.push(child);
     }
-    let result = std::thread::scope(|scope| {
+    let mut result = std::thread::scope(|scope| {
         let here = scope.spawn(|| work_here(&plan, &shared, 0));
-        let first = |result: Result<()>| {
-            let told = !shared.stopped();
-            if result.is_err() {
-                shared.stop();
-            }
-            result.or_else(|error| if told { Err(error) } else { Ok(()) })
-        };
-        let led = first(lead(&plan, &shared));
-        led.and(first(
-            here.join().unwrap_or_else(|_| bail!("a worker panicked")),
-        ))
+        let led = lead(&plan, &shared);
+        let told = !shared.stopped();
+        if led.is_err() {
+            shared.stop();
+        }
+        // Who was stopped by another's failure has nothing to tell.
+        let led = if told { led } else { Ok(()) };
+        let worked = here.join();
+        led.and(worked.unwrap_or_else(|_| bail!("a worker panicked")))
     });
-    let mut result = result;
     for child in children {
         let output = child.wait_with_output()?;
         if !output.status.success() {
