@@ -3,9 +3,13 @@
 //! What the module's C files offer (`remap/glue.h`), behind safe functions where that is
 //! possible. Owns no state and takes no lock.
 
-use crate::iova::addr::{
-    Address,
-    Iova, //
+use crate::iova::{
+    addr::{
+        Address,
+        Iova,
+        Phys, //
+    },
+    span::Span, //
 };
 use kernel::{
     bindings,
@@ -38,6 +42,7 @@ extern "C" {
     pub(super) fn qat_iommu_charge(mm: *mut bindings::mm_struct, pages: u64) -> c_int;
     pub(super) fn qat_iommu_uncharge(mm: *mut bindings::mm_struct, pages: u64);
     fn qat_iommu_ram_end() -> u64;
+    fn qat_iommu_ram_bytes(first: u64, last: u64) -> u64;
     pub(super) fn qat_iommu_pin_rest(
         page: *mut bindings::page,
         va: usize,
@@ -155,6 +160,12 @@ pub(crate) fn signal_pending() -> bool {
 pub(crate) fn ram_end() -> Iova {
     // SAFETY: Reads a variable.
     Iova::new(unsafe { qat_iommu_ram_end() })
+}
+
+/// How many bytes of a physical range are RAM.
+pub(crate) fn ram_bytes(span: Span<Phys>) -> u64 {
+    // SAFETY: Looks the range up in the kernel's resource tree.
+    unsafe { qat_iommu_ram_bytes(span.first().raw(), span.last().raw()) }
 }
 
 /// References the page of RAM with this number, if that is possible.

@@ -48,6 +48,7 @@ size_t qat_iommu_unmap_now(struct iommu_domain *domain, unsigned long iova,
 			   size_t size);
 u64 qat_iommu_page_pfn(struct page *page);
 u64 qat_iommu_ram_end(void);
+u64 qat_iommu_ram_bytes(u64 first, u64 last);
 u32 qat_iommu_pci_segment(struct pci_dev *pdev);
 bool qat_iommu_page_get(u64 pfn);
 void qat_iommu_page_put(u64 pfn);

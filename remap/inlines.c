@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
+#include <linux/ioport.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
@@ -235,6 +236,25 @@ u64 qat_iommu_page_pfn(struct page *page)
 u64 qat_iommu_ram_end(void)
 {
 	return virt_to_phys(high_memory - 1) + 1;
+}
+
+static int add_size(struct resource *ram, void *sum)
+{
+	*(u64 *)sum += resource_size(ram);
+	return 0;
+}
+
+/*
+ * How many bytes of a physical range are RAM. (region_intersects() takes no note
+ * of what no resource is made of.)
+ */
+u64 qat_iommu_ram_bytes(u64 first, u64 last)
+{
+	u64 sum = 0;
+
+	walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM, first, last,
+			    &sum, add_size);
+	return sum;
 }
 
 u32 qat_iommu_pci_segment(struct pci_dev *pdev)

@@ -8,6 +8,7 @@ use super::{
         config,
         PhysPolicy, //
     },
+    ffi,
     refusal::Refusal, //
 };
 use crate::iova::{
@@ -66,7 +67,8 @@ pub(crate) fn is_ram(span: Span<Phys>) -> Result<bool, Refusal> {
         )
     };
     match u32::try_from(answer).map_err(|_| Refusal::PhysPolicy)? {
-        bindings::REGION_INTERSECTS => Ok(true),
+        // Beyond the end of RAM there can be nothing at all, which counts for neither.
+        bindings::REGION_INTERSECTS if ffi::ram_bytes(span) == length.get() => Ok(true),
         bindings::REGION_DISJOINT => Ok(false),
         _ => Err(Refusal::PhysPolicy),
     }

@@ -29,7 +29,7 @@ boots() {
 		intel           | --iommu intel --smp 2                    | $OWNED usdm modparams lockdown | something-added nothing-left
 		amd             | --iommu amd --pfs 2 --smp 2              | multi $OWNED | something-added nothing-left
 		virtio          | --iommu virtio --pfs 2                   | multi $OWNED usdm | something-added nothing-left
-		intel-fs        | --iommu intel-fs --pfs 2                 | multi $OWNED usdm |
+		intel-fs        | --iommu intel-fs --pfs 2 --mem 3G        | multi $OWNED usdm |
 		shared-intel    | --iommu intel --pf-state shared --smp 2  | info shared examples-shared  | nothing-left
 		shared-intel-fs | --iommu intel-fs --pf-state shared       | info shared examples-shared  |
 		shared-amd      | --iommu amd --pf-state shared            | info shared examples-shared  | nothing-left
