@@ -17,8 +17,17 @@ pub fn apart<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 
 /// Gives up everything for the user nobody.
 pub fn become_nobody() -> Result<()> {
+    become_nobody_in(&[])
+}
+
+/// The same, as a member of a group.
+pub fn become_member(group: u32) -> Result<()> {
+    become_nobody_in(&[Gid::from_raw(group)])
+}
+
+fn become_nobody_in(groups: &[Gid]) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(65534), Gid::from_raw(65534));
-    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_groups(groups)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Ok(())

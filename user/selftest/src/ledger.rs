@@ -5,12 +5,23 @@
 
 use anyhow::{ensure, Context as _, Result};
 use std::fs;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::ktap::Closing;
 
 /// How long the kernel may take to let go of what a process held that is gone.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a test has lost on purpose.
+static LOST_PINS: AtomicI64 = AtomicI64::new(0);
+static LOST_KIB: AtomicU64 = AtomicU64::new(0);
+
+/// So many pins, and KiB charged to this process, will never be given back, and are not missed.
+pub fn lose(pins: i64, kib: u64) {
+    LOST_PINS.fetch_add(pins, Ordering::Relaxed);
+    LOST_KIB.fetch_add(kib, Ordering::Relaxed);
+}
 
 /// Notes what is locked and pinned now.
 pub fn open() -> Result<Closing> {
@@ -34,14 +45,15 @@ pub fn open() -> Result<Closing> {
     }))
 }
 
-/// KiB that are charged to this process, as locked or as pinned.
+/// KiB that are charged to this process, as locked or as pinned, but for what is lost.
 pub fn locked() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/status")?;
     let kib = |name| value(&text, name).with_context(|| format!("/proc/self/status: no {name}"));
-    Ok(kib("VmLck:")? + kib("VmPin:")?)
+    let all = kib("VmLck:")? + kib("VmPin:")?;
+    Ok(all.saturating_sub(LOST_KIB.load(Ordering::Relaxed)))
 }
 
-/// Pins on pages that are held, on the whole machine.
+/// Pins on pages that are held, on the whole machine, but for those that are lost.
 pub fn pins() -> Result<i64> {
     // The counters are kept for each processor and added up every now and then, or now.
     fs::write("/proc/sys/vm/stat_refresh", "1").context("cannot refresh the counters")?;
@@ -51,7 +63,8 @@ pub fn pins() -> Result<i64> {
         count("nr_foll_pin_acquired")?,
         count("nr_foll_pin_released")?,
     );
-    Ok(i64::try_from(taken)? - i64::try_from(given)?)
+    let held = i64::try_from(taken)? - i64::try_from(given)?;
+    Ok(held - LOST_PINS.load(Ordering::Relaxed))
 }
 
 /// The number after a name, in a list of one a line.

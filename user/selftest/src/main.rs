@@ -9,6 +9,7 @@ mod compat;
 mod credentials;
 mod dma;
 mod expect;
+mod faults;
 mod fuzz;
 mod helper;
 mod host;

@@ -3,7 +3,7 @@
 //! them that take commands through debugfs.
 
 use anyhow::{bail, ensure, Context as _, Result};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -182,11 +182,23 @@ impl CommandFile {
     /// The answer to a command; a command that fails answers too.
     pub fn run(&self, command: &str) -> Result<String> {
         let written = fs::write(&self.0, command);
+        let answer = self.answer()?;
+        if let Err(error) = written {
+            bail!("{command}: {answer} ({error})");
+        }
+        Ok(answer)
+    }
+
+    /// The file, for who writes a command to it in a way of his own.
+    pub fn open(&self) -> Result<File> {
+        let file = File::options().write(true).open(&self.0);
+        file.with_context(|| format!("cannot open {}", self.0.display()))
+    }
+
+    /// The answer to the last command.
+    pub fn answer(&self) -> Result<String> {
         let answer = fs::read_to_string(&self.0)
             .with_context(|| format!("cannot talk to {}", self.0.display()))?;
-        if let Err(error) = written {
-            bail!("{command}: {} ({error})", answer.trim());
-        }
         Ok(answer.trim().to_owned())
     }
 

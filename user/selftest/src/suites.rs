@@ -5,8 +5,10 @@ mod badinput;
 mod churn;
 mod compat32;
 mod examples;
+mod faults;
 mod freed;
 mod fuzz;
+mod hostile;
 mod identity;
 mod info;
 mod kclient;
@@ -225,6 +227,36 @@ pub fn all() -> Vec<Suite<Host>> {
             vec![leaks::tests()],
         ),
         suite(
+            "hostile",
+            "callers without rights, memory that changes or never comes, a million mappings",
+            hostile::suite_parts(),
+        ),
+        suite(
+            "faults",
+            "every failure of every operation, with an owned PF",
+            faults::suite_parts(),
+        ),
+        suite(
+            "faults-virtio",
+            "the same behind virtio-iommu, where to undo a mapping can fail",
+            faults::virtio_parts(),
+        ),
+        suite(
+            "faults-shared",
+            "the same with a PF that its own driver holds",
+            faults::shared_parts(),
+        ),
+        suite(
+            "faults-pfs",
+            "every failure while an owned PF comes or goes",
+            faults::pf_parts(),
+        ),
+        suite(
+            "faults-buffers",
+            "every failure of what is done to buffers alone",
+            faults::buffer_parts(),
+        ),
+        suite(
             "watch",
             "listings, history and tracepoints, against what is really there",
             watch::suite_parts(),
@@ -359,4 +391,41 @@ pub fn all() -> Vec<Suite<Host>> {
             vec![lockdown::tests()],
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all;
+    use std::collections::BTreeSet;
+
+    const SECURITY: &str = include_str!("../../../docs/security.md");
+
+    /// The last column of its table of attacks.
+    fn named() -> BTreeSet<&'static str> {
+        let (_, table) = SECURITY
+            .split_once("| attack | what happens | tests |")
+            .expect("a table");
+        table
+            .lines()
+            .filter_map(|line| line.strip_suffix(" |")?.rsplit_once(" | "))
+            .flat_map(|(_, tests)| tests.split(", "))
+            .map(|test| test.trim_matches('`'))
+            .filter(|test| *test != "---")
+            .collect()
+    }
+
+    #[test]
+    fn every_test_that_the_documentation_names_exists() {
+        let suites = all();
+        let known: BTreeSet<String> = suites
+            .iter()
+            .flat_map(|suite| suite.tests.iter().map(move |test| (suite.name, test.name)))
+            .map(|(suite, test)| format!("{suite}::{test}"))
+            .collect();
+        let named = named();
+        assert!(named.len() > 50, "only {} are named", named.len());
+        for test in named {
+            assert!(known.contains(test), "docs/security.md names {test}");
+        }
+    }
 }

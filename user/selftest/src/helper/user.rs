@@ -3,8 +3,8 @@
 
 use anyhow::{bail, ensure, Result};
 use rustix::fd::OwnedFd;
-use rustix::io::FdFlags;
-use rustix::mm::Advice;
+use rustix::io::{Errno, FdFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::process::{Resource, Rlimit};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,14 @@ pub enum Task {
     LimitedBatch,
     /// Map a buffer whose page nobody provides
     Stuck,
+    /// Map a buffer of a file whose contents nobody provides
+    StuckFile { file: PathBuf },
+    /// Try what takes a privilege, as the superuser of a user namespace of its own
+    Unshared,
+    /// Map a page, and try to map another in a sandbox
+    Sandboxed,
+    /// Try to map a page a million times, as nobody
+    Million,
     /// Map a private and a shared buffer and go on as a daemon, until standard input ends
     Daemon,
     /// Map a page, send the context through the socket that `fd` is, and end
@@ -67,6 +75,10 @@ impl Task {
             Self::Limited => "limited".to_owned(),
             Self::LimitedBatch => "limited-batch".to_owned(),
             Self::Stuck => "stuck".to_owned(),
+            Self::StuckFile { file } => format!("stuck-file {}", file.display()),
+            Self::Unshared => "unshared".to_owned(),
+            Self::Sandboxed => "sandboxed".to_owned(),
+            Self::Million => "million".to_owned(),
             Self::Daemon => "daemon".to_owned(),
             Self::Send => "send".to_owned(),
             Self::Confined { cgroup, what } => {
@@ -97,6 +109,10 @@ pub(super) fn run(task: &Task, fd: Option<i32>) -> Result<()> {
         Task::Limited => limited(&context),
         Task::LimitedBatch => limited_batch(&context),
         Task::Stuck => stuck(&context),
+        Task::StuckFile { file } => stuck_file(&context, file),
+        Task::Unshared => unshared(&context),
+        Task::Sandboxed => sandboxed(&context),
+        Task::Million => million(&context),
         Task::Daemon => daemon(&context),
         Task::Send => bail!("no socket to send through"),
         Task::Confined { cgroup, what } => confined(&context, cgroup, *what),
@@ -235,6 +251,92 @@ fn stuck(context: &Context) -> Result<()> {
     let answer = context.map_user(memory.va(), memory.length());
     ensure!(answer.is_err(), "the buffer was mapped without its pages");
     say("refused")
+}
+
+/// Maps memory of a file; to read it takes an answer that nobody gives.
+fn stuck_file(context: &Context, file: &Path) -> Result<()> {
+    let file = std::fs::File::open(file)?;
+    let memory = UserMemory::of_file(file, 4 * PAGE, ProtFlags::READ, MapFlags::PRIVATE)?;
+    say("mapping")?;
+    let answer = context.map_user_with(memory.va(), memory.length(), crate::abi::READ);
+    ensure!(answer.is_err(), "the buffer was mapped without its pages");
+    say("refused")
+}
+
+/// In a namespace of its own it has every capability; none of them counts.
+fn unshared(context: &Context) -> Result<()> {
+    let memory = UserMemory::scattered(32 * PAGE)?;
+    let page = crate::mem::Buffer::page()?;
+    let limit = Some(16 * 4096);
+    rustix::process::setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: limit,
+            maximum: limit,
+        },
+    )?;
+    // SAFETY: only the user namespace changes; no descriptor table is parted from another's.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWUSER) }?;
+    let capabilities = rustix::thread::capabilities(None)?.effective;
+    ensure!(
+        capabilities.contains(rustix::thread::CapabilitySet::SYS_RAWIO),
+        "the namespace gives no capabilities"
+    );
+    let refused = Errno::PERM;
+    let iova = crate::dma::fresh_iova(1);
+    let answer = context.map(page.phys(), iova, 4096);
+    expect::fails("a physical map", answer, refused)?;
+    let answer = context.map_user_at(memory.va(), 4096, iova);
+    expect::fails("a fixed map", answer, refused)?;
+    let mut force = qat_iommu_uapi::qat_iommu_unmap {
+        flags: qat_iommu_uapi::QAT_IOMMU_UNMAP_FORCE,
+        ..crate::abi::unmap_request(iova, 4096)
+    };
+    let answer = context.ioctl(qat_iommu_uapi::QAT_IOMMU_UNMAP, &mut force);
+    expect::fails("a forced unmap", answer, refused)?;
+    let answer = context.map_user(memory.va(), memory.length());
+    expect::fails("a map beyond the limit", answer, Errno::NOMEM)?;
+    expect::succeeds("a map within it", context.map_user(memory.va(), 8 * 4096))?;
+    say("ok")
+}
+
+fn sandboxed(context: &Context) -> Result<()> {
+    let memory = UserMemory::scattered(2 * PAGE)?;
+    memory.touch();
+    let iova = expect::succeeds("map", context.map_user(memory.va(), 4096))?;
+    say(&format!("{iova:x}"))?;
+    heard()?;
+    libc_calls::sandbox()?;
+    let answer = context.map_user(memory.va(), 4096);
+    say(&format!("still here: {answer:?}"))
+}
+
+/// As many mappings of one page as the limit has pages, and no more, however often it is tried.
+fn million(context: &Context) -> Result<()> {
+    const MOST: usize = 8192;
+    const BATCH: usize = 65_536;
+    let memory = UserMemory::scattered(PAGE)?;
+    limit(MOST as u64 * 4)?;
+    let place = (memory.va(), 4096);
+    for count in (0..MOST).step_by(1024) {
+        let answer = context.map_batch(&[place; 1024]);
+        let answer = answer.map_err(|refused| refused.error);
+        expect::succeeds(&format!("mappings from {count} on"), answer)?;
+    }
+    for _ in 0..1_000_000 / BATCH {
+        let answer = context.map_batch(&vec![place; BATCH]);
+        let want = crate::abi::user::Refused {
+            error: Errno::NOMEM,
+            at: 0,
+        };
+        expect::equal("one more", answer.map(|all| all.len()), Err(want))?;
+    }
+    for _ in 0..1000 {
+        expect::fails("one more", context.map_user(place.0, place.1), Errno::NOMEM)?;
+    }
+    expect::equal("locked KiB", ledger::locked()?, MOST as u64 * 4)?;
+    expect::equal("mappings", context.mappings()?.len(), MOST)?;
+    say("ok")
 }
 
 /// Answers what its buffers hold, and undoes them, after its parent, which mapped them, has ended.

@@ -223,6 +223,20 @@ impl UserMemory {
         Ok(Self::from_raw(start.cast(), len)?)
     }
 
+    /// Moves the first page of this memory to the first of another, whose own goes; here a new one
+    /// comes when it is touched.
+    pub fn lend_first_page(&self, other: &Self) -> Result<()> {
+        ensure!(self.len >= PAGE && other.len >= PAGE, "no page");
+        // SAFETY: both pages are ours, and nothing keeps a reference into them.
+        unsafe {
+            let (from, to) = (self.start().cast(), other.start().cast());
+            let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+            rustix::mm::mremap_fixed(from, PAGE, PAGE, flags, to)
+        }
+        .context("cannot move the page")?;
+        Ok(())
+    }
+
     fn is_one_huge_page(&self, offset: usize) -> Result<bool> {
         let pages = super::physical_pages(self.start().addr() + offset, HUGE)?;
         Ok(super::contiguous(&pages) && pages[0] % u64::try_from(HUGE)? == 0)

@@ -11,13 +11,14 @@ use crate::dma::{fresh_iova, Bench};
 use crate::expect;
 use crate::host::Host;
 use crate::ktap::{list_tests, skip, Test};
-use crate::mem::Buffer;
+use crate::mem::user::UserMemory;
+use crate::mem::{Buffer, PAGE};
 
 const PAGE_U64: u64 = 4096;
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 pub fn tests() -> Vec<Test<Host>> {
-    list_tests![physical_maps_are_refused]
+    list_tests![physical_maps_are_refused, confidentiality_too]
 }
 
 fn physical_maps_are_refused(host: &Host) -> Result<()> {
@@ -48,4 +49,25 @@ fn physical_maps_are_refused(host: &Host) -> Result<()> {
     bench.reaches(iova, &page)?;
     bench.unmap(&page, iova)?;
     bench.refused(iova, &page)
+}
+
+/// The next and last step: nobody reads the kernel's memory either. Buffers of programs go on.
+fn confidentiality_too(_: &Host) -> Result<()> {
+    if !fs::exists(LOCKDOWN)? {
+        return Err(skip("this kernel has no lockdown"));
+    }
+    let context = Context::open()?;
+    let page = Buffer::page()?;
+    let memory = UserMemory::scattered(4 * PAGE)?;
+    let before = expect::succeeds("map", context.map_user(memory.va(), memory.length()))?;
+    fs::write(LOCKDOWN, "confidentiality").context("cannot lock the kernel down further")?;
+    let answer = context.map(page.phys(), fresh_iova(1), PAGE_U64);
+    expect::fails("a physical map", answer, Errno::PERM)?;
+    let answer = context.map_user(memory.va(), memory.length());
+    let after = expect::succeeds("map of a buffer", answer)?;
+    for iova in [before, after] {
+        expect::succeeds("unmap", context.unmap(iova, memory.length()))?;
+    }
+    context.info()?;
+    expect::equal("mappings", context.mappings()?.len(), 0)
 }

@@ -155,6 +155,12 @@ impl Rig {
         Ok(())
     }
 
+    /// Everything that the device can reach by its own record, if it keeps one and answers.
+    pub fn recorded(&self) -> Option<Vec<dma::pf::Recorded>> {
+        let engine = self.engine.as_ref().filter(|engine| engine.answers());
+        engine.map(dma::pf::Engine::recorded)
+    }
+
     /// What the device reads here, or nothing if that is refused.
     pub fn peek(&mut self, iova: u64) -> Result<Option<Vec<u8>>> {
         let mut seen = vec![0; 64];

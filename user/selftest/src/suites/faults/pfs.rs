@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+//! PFs bound and unbound, with a buffer and a physical range mapped all the while.
+
+use anyhow::{ensure, Context as _, Result};
+use rustix::io::Errno;
+use std::fs::File;
+
+use super::sweep::sweep_told;
+use crate::abi::Context;
+use crate::dma::fresh_iova;
+use crate::expect;
+use crate::faults::Faults;
+use crate::host::{Bdf, Host, OWN_DRIVER};
+use crate::ktap::{list_tests, Test};
+use crate::ledger;
+use crate::mem::user::UserMemory;
+use crate::mem::{Buffer, PAGE};
+use crate::module::HOSTDRV;
+use crate::suites::user::Rig;
+
+const PAGE_U64: u64 = 4096;
+
+pub fn tests() -> Vec<Test<Host>> {
+    list_tests![bind, unbind]
+}
+
+pub fn shared_tests() -> Vec<Test<Host>> {
+    list_tests![unbind_shared, bind_shared]
+}
+
+/// A file of a driver's that takes the address of a device.
+fn control(driver: &str, name: &str) -> Result<File> {
+    let path = format!("/sys/bus/pci/drivers/{driver}/{name}");
+    File::options()
+        .write(true)
+        .open(&path)
+        .with_context(|| path.clone())
+}
+
+/// Writes a PF's address to such a file.
+fn tell(file: &File, pf: &Bdf, faults: &Faults) -> Result<Result<(), Errno>> {
+    let address = pf.0.as_bytes();
+    Ok(faults
+        .during(|| rustix::io::pwrite(file, address, 0))?
+        .map(drop))
+}
+
+/// What is mapped while PFs come and go.
+struct Kept {
+    memory: UserMemory,
+    iova: u64,
+    page: Buffer,
+    fixed: u64,
+    context: Context,
+}
+
+impl Kept {
+    fn new() -> Result<Self> {
+        let context = Context::open()?;
+        let memory = UserMemory::scattered(20 * PAGE)?;
+        let answer = context.map_user(memory.va(), memory.length());
+        let iova = expect::succeeds("map", answer)?;
+        let (page, fixed) = (Buffer::page()?, fresh_iova(1));
+        expect::succeeds("map", context.map(page.phys(), fixed, PAGE_U64))?;
+        Ok(Self {
+            memory,
+            iova,
+            page,
+            fixed,
+            context,
+        })
+    }
+
+    fn is_reached(&self, rig: &mut Rig) -> Result<()> {
+        rig.reaches(self.iova, &self.memory)?;
+        rig.reaches(self.fixed, &self.page)
+    }
+}
+
+/// A PF that could not be bound has not come: nothing is different. Then it comes, and what was
+/// mapped holds for it.
+fn bind(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    let (binds, unbinds) = (control(OWN_DRIVER, "bind")?, control(OWN_DRIVER, "unbind")?);
+    let mut rig = Rig::new(host)?;
+    let kept = Kept::new()?;
+    tell(&unbinds, &pf, &Faults::none())??;
+    let result = sweep_told(
+        &mut rig,
+        &[],
+        5,
+        |_| Ok(()),
+        |_, _, faults| {
+            let answer = tell(&binds, &pf, faults)?;
+            let bound = pf.driver().is_some();
+            ensure!(
+                bound == answer.is_ok(),
+                "bound is {bound}, {answer:?} was said"
+            );
+            Ok(answer)
+        },
+        |rig, (), ()| {
+            kept.is_reached(rig)?;
+            tell(&unbinds, &pf, &Faults::none())??;
+            Ok(())
+        },
+    );
+    tell(&binds, &pf, &Faults::none())??;
+    kept.is_reached(&mut rig)?;
+    drop(kept.context);
+    result
+}
+
+/// A PF goes when it is told to, or nobody heard of it: then nothing is different.
+fn unbind(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    let (binds, unbinds) = (control(OWN_DRIVER, "bind")?, control(OWN_DRIVER, "unbind")?);
+    let mut rig = Rig::new(host)?;
+    let kept = Kept::new()?;
+    sweep_told(
+        &mut rig,
+        &[],
+        1,
+        |_| Ok(()),
+        |_, _, faults| {
+            let answer = tell(&unbinds, &pf, faults)?;
+            let bound = pf.driver().is_some();
+            ensure!(
+                bound == answer.is_err(),
+                "bound is {bound}, {answer:?} was said"
+            );
+            Ok(answer)
+        },
+        |rig, (), ()| {
+            tell(&binds, &pf, &Faults::none())??;
+            kept.is_reached(rig)
+        },
+    )
+}
+
+/// The PF's own driver goes, and with it all that was mapped in its space.
+fn unbind_shared(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    let (binds, unbinds) = (control(HOSTDRV, "bind")?, control(HOSTDRV, "unbind")?);
+    let mut nth = 0;
+    loop {
+        nth += 1;
+        let (locked, pins) = (ledger::locked()?, ledger::pins()?);
+        let faults = Faults::at(nth)?;
+        let rig = Rig::new(host)?;
+        let kept = Kept::new()?;
+        let answer = tell(&unbinds, &pf, &faults)?;
+        let bound = pf.driver().is_some();
+        ensure!(
+            bound == answer.is_err(),
+            "bound is {bound}, {answer:?} was said"
+        );
+        if bound {
+            kept.is_reached(&mut Rig::new(host)?)?;
+            tell(&unbinds, &pf, &Faults::none())??;
+        }
+        // Everyone's pins have gone, though the contexts are open.
+        expect::equal("pins", ledger::pins()?, pins)?;
+        let left = crate::watching::listing("mappings")?;
+        expect::holds("nothing is mapped", left.is_empty())?;
+        let answer = kept
+            .context
+            .unmap_user(kept.memory.va(), kept.memory.length());
+        expect::fails("unmap of what has gone", answer, Errno::NODEV)?;
+        tell(&binds, &pf, &Faults::none())??;
+        drop((rig, kept));
+        expect::equal("charged KiB", ledger::locked()?, locked)?;
+        let mut rig = Rig::new(host)?;
+        Kept::new()?.is_reached(&mut rig)?;
+        if !faults.reached() {
+            println!("    # {} failures were made", nth - 1);
+            return Ok(());
+        }
+    }
+}
+
+/// A PF whose driver comes is usable or is not, and the log says so; the driver comes all the same,
+/// if it is not its own allocation that failed.
+fn bind_shared(host: &Host) -> Result<()> {
+    let pf = host.pf()?;
+    let (binds, unbinds) = (control(HOSTDRV, "bind")?, control(HOSTDRV, "unbind")?);
+    tell(&unbinds, &pf, &Faults::none())??;
+    let (mut nth, mut lacking) = (0, 0);
+    loop {
+        nth += 1;
+        let faults = Faults::at(nth)?;
+        let answer = tell(&binds, &pf, &faults)?;
+        let bound = pf.driver().is_some();
+        ensure!(
+            bound == answer.is_ok(),
+            "bound is {bound}, {answer:?} was said"
+        );
+        let usable = !Context::open()?.info()?.pfs.is_empty();
+        ensure!(bound || !usable, "a PF without a driver is usable");
+        if usable {
+            let mut rig = Rig::new(host)?;
+            Kept::new()?.is_reached(&mut rig)?;
+        }
+        lacking += usize::from(bound && !usable);
+        if bound {
+            tell(&unbinds, &pf, &Faults::none())??;
+        }
+        if !faults.reached() {
+            println!(
+                "    # {} failures were made, of which {lacking} kept the PF from use",
+                nth - 1
+            );
+            break;
+        }
+    }
+    tell(&binds, &pf, &Faults::none())??;
+    ensure!(lacking > 0, "no failure kept the PF from use");
+    let mut rig = Rig::new(host)?;
+    Kept::new()?.is_reached(&mut rig)
+}
