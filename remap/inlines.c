@@ -6,6 +6,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/capability.h>
+#include <linux/fault-inject-usercopy.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
 #include <linux/ioport.h>
@@ -198,6 +199,8 @@ bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
 {
 	unsigned long i;
 
+	if (should_fail_usercopy())
+		return false;
 	if (!user_read_access_begin(from, words * sizeof(*from)))
 		return false;
 	for (i = 0; i < words; i++)
@@ -211,7 +214,7 @@ fault:
 
 bool qat_iommu_write_word(u64 value, u64 __user *to)
 {
-	return put_user(value, to) == 0;
+	return !should_fail_usercopy() && put_user(value, to) == 0;
 }
 
 /* Unmaps a range and flushes the IOTLB; returns how many bytes were removed. */
