@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Ours, by the C calls of the library, found in the shared object as any program finds them.
+//! Ours, by the C calls of the library, found in the shared object as any program finds them. The
+//! library keeps one context for the whole life of the process.
 
 use anyhow::{Context as _, Result};
 use libloading::Library as Object;
@@ -99,11 +100,5 @@ impl Way for Library {
             Calls::Compatible(_, unmap) => unsafe { unmap(start, buffer.length) },
         };
         check("unmap by the library", done == 0)
-    }
-}
-
-impl Drop for Library {
-    fn drop(&mut self) {
-        // The library keeps its context open for the whole life of the process.
     }
 }
