@@ -134,7 +134,7 @@ fn unmap(host: &Host, act: impl Fn(&Context, &UserMemory, u64) -> Result<(), Err
     let memory = present(20)?;
     sweep(
         &mut Rig::new(host)?,
-        2,
+        1,
         |rig| {
             let context = ready()?;
             let answer = context.map_user(memory.va(), memory.length());

@@ -52,7 +52,7 @@ fn unmap(host: &Host) -> Result<()> {
     let buffer = Buffer::pages(PAGES)?;
     sweep(
         &mut Rig::new(host)?,
-        2,
+        1,
         |rig| {
             let (context, iova) = (Context::open()?, place());
             expect::succeeds("map", context.map(buffer.phys(), iova, BYTES))?;
