@@ -193,11 +193,13 @@ impl<T> Tree<T> {
             }
             level = level.saturating_add(1);
         };
-        if let Some(below) = last_of(found.left.as_deref()) {
-            around.0 = Some(below.span.last());
-        }
-        if let Some(above) = first_of(found.right.as_deref()) {
-            around.1 = Some(above.span.first());
+        if found.height > 1 {
+            if let Some(below) = last_of(found.left.as_deref()) {
+                around.0 = Some(below.span.last());
+            }
+            if let Some(above) = first_of(found.right.as_deref()) {
+                around.1 = Some(above.span.first());
+            }
         }
         let (hull, gap) = match (self.hull, around) {
             (Some(hull), (Some(last), Some(first))) => (Some(hull), gap_between(last, first)),
@@ -355,6 +357,9 @@ fn insert_at<T>(link: &mut Link<T>, mut node: Box<Node<T>>, gap: u64) -> bool {
 fn remove_at<T>(link: &mut Link<T>, span: Span<Iova>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
     let here = link.as_deref_mut()?;
     if here.span == span {
+        if here.height == 1 {
+            return link.take().map(|node| (node, true));
+        }
         return unlink(link, gap);
     }
     here.raise(gap);

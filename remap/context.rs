@@ -357,6 +357,7 @@ impl Context {
     }
 
     /// Unmaps the buffer at exactly `span`.
+    #[inline]
     fn unmap_buffer(&self, span: Span<Iova>) -> Result<(), Refusal> {
         let mut guard = self.state.lock();
         let state = &mut *guard;

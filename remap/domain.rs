@@ -96,6 +96,9 @@ fn pieces(span: Span<Iova>) -> impl Iterator<Item = Span<Iova>> {
     })
 }
 
+// Addresses and sizes of IOVAs fit an `usize`.
+const _: () = assert!(usize::BITS >= u64::BITS);
+
 /// Address and size of a piece as the kernel's functions take them.
 #[inline]
 fn start_and_size(piece: Span<Iova>) -> Result<(usize, usize)> {
@@ -106,7 +109,7 @@ fn start_and_size(piece: Span<Iova>) -> Result<(usize, usize)> {
 }
 
 /// Checks that all of a piece was removed.
-#[inline]
+#[inline(never)]
 fn expect_all(piece: Span<Iova>, size: usize, removed: usize) -> Result<(), Poisoned> {
     if removed == size {
         return Ok(());
@@ -163,14 +166,38 @@ impl Paging {
     }
 
     /// Maps `span` to `phys` and what follows it, or nothing.
-    #[inline]
+    #[inline(always)]
     fn map(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
         let bytes = span.last().raw().wrapping_sub(span.first().raw());
-        if bytes < PIECE && span.first().raw() & (PIECE - 1) <= PIECE - 1 - bytes {
-            return self
-                .map_piece(span, span, phys, access)
-                .map_err(|err| MapError { err, undone: true });
+        if bytes >= PIECE || span.first().raw() & (PIECE - 1) > PIECE - 1 - bytes {
+            return self.map_pieces(span, phys, access);
         }
+        // CAST: As in `unmap`.
+        let (start, size) = (span.first().raw() as usize, bytes as usize + 1);
+        // SAFETY: The domain is a paging domain by the type invariant, and `access` has a
+        // permission by its own.
+        let result = unsafe {
+            bindings::iommu_map(
+                self.0.as_ptr(),
+                start,
+                phys.raw(),
+                size,
+                access.0,
+                bindings::GFP_KERNEL_ACCOUNT,
+            )
+        };
+        if result == 0 {
+            return Ok(());
+        }
+        Err(MapError {
+            err: Error::from_errno(result),
+            undone: true,
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn map_pieces(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
         let mut done = None;
         for piece in pieces(span) {
             let result = self.map_piece(span, piece, phys, access).and_then(|()| {
@@ -262,16 +289,27 @@ impl Paging {
     }
 
     /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
-    #[inline]
+    #[inline(always)]
     fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
         let bytes = span.last().raw().wrapping_sub(span.first().raw());
         if bytes >= PIECE || span.first().raw() & (PIECE - 1) > PIECE - 1 - bytes {
-            return self.gathered(|gather| self.unmap_later(span, gather));
+            return self.unmap_pieces(span);
         }
-        let (start, size) = start_and_size(span).map_err(|_| Poisoned)?;
+        // CAST: An `usize` has 64 bits where there are IOMMUs; see the assertion below.
+        let (start, size) = (span.first().raw() as usize, bytes as usize + 1);
         // SAFETY: The domain is a paging domain by the type invariant.
         let removed = unsafe { ffi::qat_iommu_unmap_now(self.0.as_ptr(), start, size) };
-        expect_all(span, size, removed)
+        if removed == size {
+            Ok(())
+        } else {
+            expect_all(span, size, removed)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unmap_pieces(&self, span: Span<Iova>) -> Result<(), Poisoned> {
+        self.gathered(|gather| self.unmap_later(span, gather))
     }
 
     /// Runs `work`, whose unmaps are flushed together when it is done.
@@ -467,6 +505,7 @@ impl Backing {
         Backing::Shared(SharedDomain(Paging(raw)))
     }
 
+    #[inline]
     fn paging(&self) -> Option<&Paging> {
         match self {
             Backing::Private(domain) => Some(&domain.0),
@@ -476,11 +515,13 @@ impl Backing {
     }
 
     /// Whether addresses are translated.
+    #[inline]
     pub(crate) fn translates(&self) -> bool {
         self.paging().is_some()
     }
 
     /// Whether the DMA API uses the domain too.
+    #[inline]
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Backing::Shared(_))
     }
@@ -509,6 +550,7 @@ impl Backing {
     }
 
     /// Maps `span` to `phys` and what follows it, or nothing.
+    #[inline]
     pub(crate) fn map(&self, span: Span<Iova>, phys: Phys, access: Access) -> Result<(), MapError> {
         self.paging()
             .map_or(Ok(()), |paging| paging.map(span, phys, access))
@@ -591,6 +633,7 @@ impl Backing {
     }
 
     /// Unmaps a range that was mapped as a whole. The IOTLB is flushed when this returns.
+    #[inline]
     pub(crate) fn unmap(&self, span: Span<Iova>) -> Result<(), Poisoned> {
         self.paging().map_or(Ok(()), |paging| paging.unmap(span))
     }

@@ -107,6 +107,7 @@ impl Charge {
 }
 
 impl Drop for Charge {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: The mm is valid, if only as a husk of an exited process; by the type invariant
         // the pages were charged to it.

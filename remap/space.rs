@@ -622,6 +622,7 @@ impl Space {
 
     /// Unmaps the pinned buffer of a context that is exactly `span`. What is returned is to be
     /// dropped without a lock: that unpins it.
+    #[inline]
     pub(crate) fn unmap_user(
         &self,
         span: Span<Iova>,
@@ -1055,6 +1056,7 @@ impl State {
 
     /// Gives a range back to the DMA API, from which nothing is mapped any more. To be called
     /// before the lock is let go: the PF's driver may be unbound right after.
+    #[inline(never)]
     fn end_lease(&self, first: Iova, entry: &mut Entry) {
         let Entry::User(user) = entry else {
             return;
@@ -1113,7 +1115,7 @@ impl State {
     }
 
     /// Unmaps what was taken out; if the IOMMU did not remove it, it is recorded again as poisoned.
-    #[inline]
+    #[inline(always)]
     fn unmap(&mut self, mut slot: Slot, why: Why) -> Result<Slot, Poisoned> {
         let span = slot.span();
         if let Some(backing) = &self.backing {
@@ -1134,12 +1136,13 @@ impl State {
     /// behind another IOMMU.
     #[inline]
     fn forget_backing(&mut self) {
-        if self.pfs.is_empty() && self.layout.live().first().is_none() && !self.vm {
+        if self.pfs.is_empty() && self.layout.live().len() == 0 && !self.vm {
             self.backing = None;
         }
     }
 
     /// Takes a range out of use for good, whose node was taken out.
+    #[cold]
     fn poison(&mut self, mut slot: Slot) {
         slot.value_mut().take().leak();
         self.amount += Amount::of(&slot);

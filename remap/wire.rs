@@ -11,7 +11,8 @@ use core::{
     marker::PhantomData,
     mem::{
         align_of,
-        size_of, //
+        size_of,
+        size_of_val, //
     }, //
 };
 use kernel::{
@@ -99,10 +100,15 @@ impl<T: Wire> Received<T> {
     }
 }
 
+/// What crosses the border does so in words.
+const fn whole_words<T>() {
+    assert!(size_of::<T>() % size_of::<u64>() == 0 && align_of::<T>() == align_of::<u64>());
+}
+
 /// Reads a structure, each word of it once.
 #[inline]
 fn read_words<T: Wire>(value: &mut T, from: usize) -> bool {
-    const { assert!(size_of::<T>() % size_of::<u64>() == 0 && align_of::<T>() == align_of::<u64>()) };
+    const { whole_words::<T>() };
     let words = size_of::<T>() / size_of::<u64>();
     // SAFETY: The structure has as many words, and any bit pattern is valid in it.
     unsafe { ffi::qat_iommu_read_words(core::ptr::from_mut(value).cast(), from, words) }
@@ -155,7 +161,7 @@ impl Filler {
 
 /// An array in user space that is read as a whole, and may be written back.
 pub(super) struct Array<T> {
-    at: UserPtr,
+    at: usize,
     length: usize,
     _element: PhantomData<T>,
 }
@@ -163,10 +169,11 @@ pub(super) struct Array<T> {
 impl<T: AsBytes + FromBytes> Array<T> {
     /// The array of `count` elements at `address`.
     pub(super) fn new(address: u64, count: u32) -> Result<Self> {
+        const { whole_words::<T>() };
         let address = usize::try_from(address).map_err(|_| EFAULT)?;
         let count = usize::try_from(count).map_err(|_| E2BIG)?;
         Ok(Self {
-            at: UserPtr::from_addr(address),
+            at: address,
             length: count.checked_mul(size_of::<T>()).ok_or(E2BIG)?,
             _element: PhantomData,
         })
@@ -176,18 +183,24 @@ impl<T: AsBytes + FromBytes> Array<T> {
     pub(super) fn read(&self) -> Result<KVVec<T>> {
         let count = self.length / size_of::<T>();
         let mut elements = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-        let mut reader = UserSlice::new(self.at, self.length).reader();
-        while !reader.is_empty() {
-            elements.push(reader.read()?, GFP_KERNEL_ACCOUNT)?;
+        let words = self.length / size_of::<u64>();
+        let room = elements.spare_capacity_mut().as_mut_ptr().cast();
+        // SAFETY: There is room for as many elements, and so for their words.
+        if !unsafe { ffi::qat_iommu_read_words(room, self.at, words) } {
+            return Err(EFAULT);
         }
+        // SAFETY: As many were read, and any bit pattern is valid in them.
+        unsafe { elements.inc_len(count) };
         Ok(elements)
     }
 
     /// Writes every element.
     pub(super) fn write(&self, elements: &[T]) -> Result {
-        let mut writer = UserSlice::new(self.at, self.length).writer();
-        elements
-            .iter()
-            .try_for_each(|element| writer.write(element))
+        let bytes = size_of_val(elements).min(self.length);
+        // SAFETY: Plain bytes, without padding, by the type's `AsBytes`.
+        let bytes = unsafe { core::slice::from_raw_parts(elements.as_ptr().cast(), bytes) };
+        UserSlice::new(UserPtr::from_addr(self.at), self.length)
+            .writer()
+            .write_slice(bytes)
     }
 }

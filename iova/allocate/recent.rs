@@ -124,7 +124,7 @@ impl Recent {
             return;
         }
         let fits = span.first() >= self.bottom
-            && span.length() == Some(kind.length)
+            && span.last().raw().wrapping_sub(span.first().raw()) == kind.length.last_offset()
             && span.first().is_aligned(kind.wanted.get());
         match self.freed.get_mut(self.holes) {
             Some(hole) if fits => {

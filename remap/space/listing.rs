@@ -140,6 +140,7 @@ pub(super) struct Amount {
 
 impl Amount {
     /// What one mapping adds.
+    #[inline]
     pub(super) fn of(slot: &Slot) -> Self {
         let bytes = length(slot.span());
         Self {
@@ -166,9 +167,13 @@ impl SubAssign for Amount {
     }
 }
 
+#[inline]
 fn length(span: Span<Iova>) -> u64 {
     // All 2^64 bytes are never one mapping.
-    span.length().map_or(u64::MAX, |length| length.get())
+    span.last()
+        .raw()
+        .wrapping_sub(span.first().raw())
+        .wrapping_add(1)
 }
 
 /// The smallest and the largest of the IOMMU's pages that a mapping can be made of.
