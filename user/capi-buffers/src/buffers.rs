@@ -46,9 +46,13 @@ impl Buffers {
 
     /// Whether any byte of a buffer is mapped.
     pub fn touches(&self, address: usize, length: usize) -> bool {
+        let span = Span::new(address, length, 0);
+        if span.is_some_and(|span| self.root.is_vacant_page(span)) {
+            return false;
+        }
         // The lists in the tree are the writer's to walk.
         let _state = self.lock();
-        Span::new(address, length, 0).is_some_and(|span| self.root.touches(span))
+        span.is_some_and(|span| self.root.touches(span))
     }
 
     /// Enters what has been mapped.
@@ -62,9 +66,14 @@ impl Buffers {
     /// Enters what has been mapped, unless any byte of the buffer is mapped already.
     pub fn add_alone(&self, record: Record) -> bool {
         let mut state = self.lock();
-        let free = record.span().is_some_and(|span| !self.root.touches(span));
+        let state = &mut *state;
+        let Some(span) = record.span() else {
+            return false;
+        };
+        let free = self.root.add_alone(&mut state.writer, span);
         if free {
-            self.enter(&mut state, record);
+            self.forget_lost(state, record.owner);
+            state.records.add(record);
         }
         free
     }
@@ -117,29 +126,37 @@ impl Buffers {
     }
 
     fn enter(&self, state: &mut State, record: Record) {
-        if matches!(record.owner, Owner::Context(_)) && state.context != Some(record.owner) {
-            // The program closed the descriptor of the one before: what was mapped
-            // through it is gone.
-            state.context = Some(record.owner);
-            let lost = state
-                .records
-                .take_all(|owner| matches!(owner, Owner::Context(_)) && owner != record.owner);
-            for record in &lost {
-                self.leave(state, record);
-            }
-        }
+        self.forget_lost(state, record.owner);
         if let Some(span) = record.span() {
             state.records.add(record);
             self.root.add(&mut state.writer, span);
         }
     }
 
+    /// Forgets what was mapped through a context of the module other than this one.
+    #[inline]
+    fn forget_lost(&self, state: &mut State, owner: Owner) {
+        if matches!(owner, Owner::Context(_)) && state.context != Some(owner) {
+            // The program closed the descriptor of the one before: what was mapped
+            // through it is gone.
+            state.context = Some(owner);
+            let lost = state
+                .records
+                .take_all(|other| matches!(other, Owner::Context(_)) && other != owner);
+            for record in &lost {
+                self.leave(state, record);
+            }
+        }
+    }
+
+    #[inline]
     fn leave(&self, state: &mut State, record: &Record) {
         if let Some(span) = record.span() {
             self.root.remove(&mut state.writer, span);
         }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic while it was held would be an error in this crate; the table is no
         // better for refusing every call after it.

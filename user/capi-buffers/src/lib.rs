@@ -35,6 +35,7 @@ pub static BUFFERS: PerProcess<Buffers> = PerProcess::new();
 /// # Errors
 ///
 /// ENOMEM.
+#[inline]
 pub fn buffers() -> Result<&'static Buffers, Failure> {
     BUFFERS.get_or_make(Buffers::new)
 }

@@ -101,6 +101,13 @@ impl Root {
         below(middle.slots[Shift::MIDDLE.index(span.first)].held())
     }
 
+    /// Whether `span` lies in one page that nothing is in. For readers, too: of any other span it
+    /// says nothing.
+    pub(crate) fn is_vacant_page(&self, span: Span) -> bool {
+        let table = self.page_table(span);
+        table.is_some_and(|table| table.slots[Shift::PAGE.index(span.first)].is_empty())
+    }
+
     /// Whether any byte of `span` is in the tree.
     pub(crate) fn touches(&self, span: Span) -> bool {
         if let Some(table) = self.page_table(span) {
@@ -111,6 +118,22 @@ impl Root {
             let slot = self.slots.get(part.first >> Shift::ROOT.0);
             slot.is_some_and(|slot| touches(slot, Shift::ROOT, part))
         })
+    }
+
+    /// Adds a buffer of which no byte is in the tree yet; else nothing is done, and `false` returned.
+    pub(crate) fn add_alone(&self, writer: &mut Writer, span: Span) -> bool {
+        if let Some(table) = self.page_table(span) {
+            let slot = &table.slots[Shift::PAGE.index(span.first)];
+            if slot.is_empty() {
+                table.count(slot, |slot| writer.add_page(slot, span));
+                return true;
+            }
+        }
+        let free = !self.touches(span);
+        if free {
+            self.add(writer, span);
+        }
+        free
     }
 
     /// Adds a buffer, the newest. Bytes beyond what user space can have are left out.

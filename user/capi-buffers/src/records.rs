@@ -120,6 +120,8 @@ impl Hash for Key {
 #[derive(Debug, Clone, Copy)]
 struct Stored {
     record: Record,
+    /// Higher for newer ones.
+    age: u64,
     older: [Option<Index>; 2],
 }
 
@@ -132,6 +134,10 @@ pub(crate) struct Records {
     store: Vec<Option<Stored>>,
     free: Vec<Index>,
     newest: [HashMap<Key, Index>; 2],
+    /// Records are found by their IOVAs, too: since one was for the first time.
+    by_frame: bool,
+    /// How many there have been.
+    added: u64,
 }
 
 fn keys(record: &Record) -> [Key; 2] {
@@ -151,9 +157,31 @@ impl Records {
         let [buffer, frame] = keys(&record);
         let older = [
             by_buffer.insert(buffer, index),
-            by_frame.insert(frame, index),
+            match self.by_frame {
+                true => by_frame.insert(frame, index),
+                false => None,
+            },
         ];
-        self.store[index] = Some(Stored { record, older });
+        let age = self.added;
+        self.added += 1;
+        self.store[index] = Some(Stored { record, age, older });
+    }
+
+    /// Makes it possible to find records by their IOVAs.
+    #[cold]
+    fn index_frames(&mut self) {
+        self.by_frame = true;
+        let stored = self.store.iter().enumerate();
+        let mut all: Vec<(u64, Index)> = stored
+            .filter_map(|(index, stored)| Some((stored.as_ref()?.age, index)))
+            .collect();
+        all.sort_unstable();
+        for (_, index) in all {
+            if let Some(stored) = &mut self.store[index] {
+                let [_, frame] = keys(&stored.record);
+                stored.older[BY_FRAME] = self.newest[BY_FRAME].insert(frame, index);
+            }
+        }
     }
 
     /// Takes out the newest record that is `wanted` and has such an owner.
@@ -164,7 +192,31 @@ impl Records {
                 (BY_FRAME, Key::Frame(iova / FRAME))
             }
         };
-        let mut at = self.newest[by].get(&key).copied();
+        if by == BY_FRAME && !self.by_frame {
+            self.index_frames();
+        }
+        let Entry::Occupied(mut newest) = self.newest[by].entry(key) else {
+            return None;
+        };
+        let index = *newest.get();
+        let stored = self.store.get(index).copied().flatten()?;
+        if stored.record.is(wanted) && owned(stored.record.owner) {
+            match stored.older[by] {
+                Some(older) => {
+                    newest.insert(older);
+                }
+                None => {
+                    newest.remove();
+                }
+            }
+            if self.by_frame {
+                self.unlink(1 - by, index, &stored);
+            }
+            self.store[index] = None;
+            self.free.push(index);
+            return Some(stored.record);
+        }
+        let mut at = stored.older[by];
         while let Some(index) = at {
             let stored = self.store.get(index).copied().flatten()?;
             if stored.record.is(wanted) && owned(stored.record.owner) {
@@ -189,31 +241,37 @@ impl Records {
     }
 
     fn remove(&mut self, index: Index, stored: &Stored) {
-        for (by, key) in keys(&stored.record).into_iter().enumerate() {
-            let Entry::Occupied(mut newest) = self.newest[by].entry(key) else {
-                continue;
-            };
-            match (*newest.get() == index, stored.older[by]) {
-                (true, Some(older)) => {
-                    newest.insert(older);
-                }
-                (true, None) => {
-                    newest.remove();
-                }
-                (false, older) => {
-                    let mut at = Some(*newest.get());
-                    while let Some(newer) = at.and_then(|at| self.store[at].as_mut()) {
-                        if newer.older[by] == Some(index) {
-                            newer.older[by] = older;
-                            break;
-                        }
-                        at = newer.older[by];
-                    }
-                }
-            }
+        self.unlink(BY_BUFFER, index, stored);
+        if self.by_frame {
+            self.unlink(BY_FRAME, index, stored);
         }
         self.store[index] = None;
         self.free.push(index);
+    }
+
+    /// Takes a record out of one of the lists that it is in.
+    fn unlink(&mut self, by: usize, index: Index, stored: &Stored) {
+        let Entry::Occupied(mut newest) = self.newest[by].entry(keys(&stored.record)[by]) else {
+            return;
+        };
+        match (*newest.get() == index, stored.older[by]) {
+            (true, Some(older)) => {
+                newest.insert(older);
+            }
+            (true, None) => {
+                newest.remove();
+            }
+            (false, older) => {
+                let mut at = Some(*newest.get());
+                while let Some(newer) = at.and_then(|at| self.store[at].as_mut()) {
+                    if newer.older[by] == Some(index) {
+                        newer.older[by] = older;
+                        break;
+                    }
+                    at = newer.older[by];
+                }
+            }
+        }
     }
 }
 

@@ -26,10 +26,12 @@ impl ForkMark {
         Ok(mark)
     }
 
+    #[inline]
     pub(crate) fn made_here(&self) -> bool {
         self.atomic().load(Ordering::Relaxed) == MADE_HERE
     }
 
+    #[inline]
     fn atomic(&self) -> &AtomicU32 {
         // SAFETY: the memory is large enough for the atomic, aligned to a page, zero at
         // first (and in a child), only ever used as this atomic, and there for as long

@@ -33,6 +33,7 @@ impl<T: Send + Sync> PerProcess<T> {
     }
 
     /// The value of this process, if it has one.
+    #[inline]
     pub fn get(&self) -> Option<&'static T> {
         let marked = self.marked()?;
         marked.mark.made_here().then_some(&marked.value)
@@ -51,10 +52,20 @@ impl<T: Send + Sync> PerProcess<T> {
     /// # Errors
     ///
     /// Those of `make`; ENOMEM.
+    #[inline]
     pub fn get_or_make(
         &self,
         make: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<&'static T, Failure> {
+        match self.get() {
+            Some(value) => Ok(value),
+            None => self.make(make),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make(&self, make: impl FnOnce() -> Result<T, Failure>) -> Result<&'static T, Failure> {
         let old = self.current.load(Ordering::Acquire);
         if let Some(value) = self.get() {
             return Ok(value);

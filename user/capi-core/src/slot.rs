@@ -42,6 +42,7 @@ impl Opened {
         }
     }
 
+    #[inline]
     pub(crate) fn context(&self) -> &Context {
         &self.context
     }
@@ -89,6 +90,7 @@ impl Slot {
 
     /// The context that this process opened, whose descriptor the program may have
     /// closed.
+    #[inline]
     pub(crate) fn made_here(&self) -> Option<&'static Opened> {
         // SAFETY: as in `held`.
         let opened = unsafe { self.current.load(Ordering::Acquire).as_ref() }?;

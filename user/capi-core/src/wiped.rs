@@ -53,6 +53,7 @@ impl Wiped {
 
     /// Its first byte, aligned to a page. It is mapped, readable and writable for as
     /// long as this value lives, in the process and in its children.
+    #[inline]
     pub fn start(&self) -> NonNull<u8> {
         self.start
     }

@@ -9,12 +9,17 @@ use qat_iommu_capi_core::{say, Failure};
 use rustix::io::Errno;
 use std::{
     os::fd::RawFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+    },
 };
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     state: Mutex<State>,
+    /// There has been one.
+    ever: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +34,9 @@ struct State {
 impl Registry {
     /// The registered container.
     pub(crate) fn current(&self) -> Option<Arc<Container>> {
+        if !self.ever.load(Ordering::Acquire) {
+            return None;
+        }
         self.lock().current.clone()
     }
 
@@ -36,6 +44,7 @@ impl Registry {
     pub(crate) fn register(&self, buffers: &Buffers, fd: RawFd) -> Result<(), Failure> {
         let wanted = ContainerFd::new(fd).map_err(|errno| not_open(fd, errno))?;
         let mut state = self.lock();
+        self.ever.store(true, Ordering::Release);
         if let Some(current) = &state.current {
             if current.fd() == wanted {
                 current.refresh();

@@ -2,6 +2,7 @@
 //! The remap size: what a mapping of some size really covers.
 
 /// The page size of this kernel, in bytes.
+#[inline]
 pub fn page_size() -> u64 {
     // usize has at most 64 bits wherever Linux runs.
     u64::try_from(rustix::param::page_size()).unwrap_or(4096)
@@ -9,6 +10,7 @@ pub fn page_size() -> u64 {
 
 /// `size` rounded up to a multiple of `granule`, which must be a power of two.
 /// `None` for a size of 0, and where the result would not fit.
+#[inline]
 pub fn round_up(size: u64, granule: u64) -> Option<u64> {
     debug_assert!(granule.is_power_of_two());
     if size == 0 {
