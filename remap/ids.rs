@@ -89,3 +89,68 @@ fn parse_one(entry: &str) -> Option<Id> {
         dma_bits: bits,
     })
 }
+
+#[kunit_tests(qat_iommu_ids)]
+mod tests {
+    use super::{
+        entries,
+        parse_one,
+        DMA_BITS,
+        KNOWN, //
+    };
+
+    fn read(entry: &str) -> Option<(u16, u16, u32)> {
+        parse_one(entry).map(|id| (id.vendor, id.device, id.dma_bits))
+    }
+
+    #[test]
+    fn ids_are_hexadecimal() {
+        assert_eq!(read("8086:4940"), Some((0x8086, 0x4940, DMA_BITS)));
+        assert_eq!(read("1234:11e8"), Some((0x1234, 0x11e8, DMA_BITS)));
+    }
+
+    #[test]
+    fn a_width_is_decimal() {
+        assert_eq!(read("1234:11e8/40"), Some((0x1234, 0x11e8, 40)));
+    }
+
+    #[test]
+    fn a_width_is_32_to_64() {
+        assert_eq!(read("1:2/31"), None);
+        assert_eq!(read("1:2/32"), Some((1, 2, 32)));
+        assert_eq!(read("1:2/64"), Some((1, 2, 64)));
+        assert_eq!(read("1:2/65"), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for entry in [
+            "8086",
+            ":",
+            "8086:",
+            ":4940",
+            "8086:4940/",
+            "8086:4940/x",
+            "18086:4940",
+            "8086:14940",
+            "8086:4940:1",
+            "-1:1",
+            "8086 :4940",
+        ] {
+            assert_eq!(read(entry), None);
+        }
+    }
+
+    #[test]
+    fn empty_entries_are_none() {
+        assert_eq!(entries("").count(), 0);
+        assert_eq!(entries(",1:2,,3:4,").count(), 2);
+    }
+
+    #[test]
+    fn no_kind_is_known_twice() {
+        for (at, id) in KNOWN.iter().enumerate() {
+            assert_eq!(KNOWN.iter().position(|other| other == id), Some(at));
+        }
+    }
+}

@@ -20,6 +20,8 @@ pub(crate) mod history;
 pub(crate) mod host;
 mod ids;
 mod info;
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
 mod lease;
 pub(crate) mod owner;
 mod pages;

@@ -135,3 +135,66 @@ impl From<kernel::alloc::AllocError> for Refusal {
         Refusal::Kernel(err.into())
     }
 }
+
+#[kunit_tests(qat_iommu_refusals)]
+mod tests {
+    use super::{
+        RangeError,
+        Refusal, //
+    };
+    use kernel::{
+        bindings,
+        prelude::*, //
+    };
+
+    /// Whether this is the number; `Error` makes EINVAL of numbers that are none.
+    fn is(why: Refusal, errno: u32) -> bool {
+        u32::try_from(-why.errno().to_errno()) == Ok(errno)
+    }
+
+    /// The glossary of the uapi header.
+    #[test]
+    fn each_reason_has_its_number() {
+        for (why, errno) in [
+            (Refusal::Range(RangeError::Zero), bindings::EINVAL),
+            (Refusal::Range(RangeError::Misaligned), bindings::EINVAL),
+            (Refusal::Range(RangeError::Wrap), bindings::EOVERFLOW),
+            (
+                Refusal::Range(RangeError::OutsideAperture),
+                bindings::ERANGE,
+            ),
+            (Refusal::Range(RangeError::BeyondPhysical), bindings::ERANGE),
+            (
+                Refusal::Range(RangeError::Reserved),
+                bindings::EADDRNOTAVAIL,
+            ),
+            (Refusal::Range(RangeError::Overlap), bindings::EEXIST),
+            (Refusal::Range(RangeError::NotFound), bindings::ENOENT),
+            (
+                Refusal::Range(RangeError::TooManyReserved),
+                bindings::ENOSPC,
+            ),
+            (Refusal::NoPf, bindings::ENODEV),
+            (Refusal::NotTranslated, bindings::EADDRNOTAVAIL),
+            (Refusal::SharedFixed, bindings::EADDRNOTAVAIL),
+            (Refusal::CannotTellCollision, bindings::EOPNOTSUPP),
+            (Refusal::UnknownFlag, bindings::EOPNOTSUPP),
+            (Refusal::Scattered, bindings::EOPNOTSUPP),
+            (Refusal::NoSpace, bindings::ENOSPC),
+            (Refusal::Busy, bindings::EBUSY),
+            (Refusal::NoAccess, bindings::EINVAL),
+            (Refusal::NotPermitted, bindings::EPERM),
+            (Refusal::LockedDown, bindings::EPERM),
+            (Refusal::PhysPolicy, bindings::EACCES),
+            (Refusal::Poisoned, bindings::EIO),
+        ] {
+            assert!(is(why, errno));
+        }
+    }
+
+    #[test]
+    fn the_kernels_answer_is_handed_on() {
+        assert!(is(Refusal::from(ENOMEM), bindings::ENOMEM));
+        assert!(is(Refusal::Kernel(EINTR), bindings::EINTR));
+    }
+}

@@ -34,6 +34,6 @@ boots() {
 		shared-amd    | --iommu amd --pf-state shared $ROOM        | info shared         | nothing-left
 		shared-virtio | --iommu virtio --pf-state shared $ROOM     | shared-virtio shared-user-virtio shared-load-virtio | nothing-left
 		untranslated  | --iommu none                               | info identity identity-owned user-untranslated |
-		vm            | --iommu intel --guest                      | vm user-untranslated | nothing-added
+		vm            | --iommu intel --guest                      | kunit vm user-untranslated | nothing-added
 	END
 }

@@ -12,6 +12,7 @@ mod hostile;
 mod identity;
 mod info;
 mod kclient;
+mod kunit;
 mod leaks;
 mod library;
 mod life;
@@ -255,6 +256,11 @@ pub fn all() -> Vec<Suite<Host>> {
             "faults-buffers",
             "every failure of what is done to buffers alone",
             faults::buffer_parts(),
+        ),
+        suite(
+            "kunit",
+            "what KUnit found inside the kernel, where it has KUnit",
+            vec![kunit::tests()],
         ),
         suite(
             "watch",
