@@ -485,12 +485,12 @@ mod tests {
         assert_eq!(
             changed(
                 Kind::Answer,
-                "fn f() -> X { if a { return Err(b); } Some(c) }"
+                "fn f() -> Result { if a { return Err(b); } Some(c) }"
             ),
             [
-                "fn f() -> X { if a {  } Some(c) }",
-                "fn f() -> X { if a { return Ok(()); } Some(c) }",
-                "fn f() -> X { if a { return Err(b); } None }"
+                "fn f() -> Result { if a {  } Some(c) }",
+                "fn f() -> Result { if a { return Ok(()); } Some(c) }",
+                "fn f() -> Result { if a { return Err(b); } None }"
             ]
         );
     }

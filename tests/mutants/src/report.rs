@@ -23,6 +23,8 @@ struct Line<'a> {
     caught_by: Option<Catch>,
     /// Why nothing can notice it.
     equivalent: Option<&'a str>,
+    /// Some step was run.
+    ran: bool,
     /// The file has changed elsewhere since.
     earlier: bool,
     seconds: u64,
@@ -69,6 +71,7 @@ pub fn write(
             change: &mutant.what,
             caught_by,
             equivalent,
+            ran: record.verdict() != Verdict::Unknown,
             earlier: record.version != mutant.version(),
             seconds: record.steps.iter().map(|step| step.seconds).sum(),
         });
@@ -120,7 +123,8 @@ fn caught(line: &Line<'_>) -> String {
             catch.machine, catch.suite, catch.test
         ),
         None if line.equivalent.is_some() => "nothing: see below".to_owned(),
-        None => "**not yet**".to_owned(),
+        None if line.ran => "**nothing yet**".to_owned(),
+        None => "not run yet".to_owned(),
     }
 }
 
@@ -131,31 +135,30 @@ fn text(report: &Report<'_>) -> String {
             .iter()
             .filter(move |line| line.origin == origin)
     };
-    let tally = |origin| {
-        let (all, caught) = (
+    let row = |origin| {
+        let count = |is: fn(&Line<'_>) -> bool| of(origin).filter(|line| is(line)).count();
+        format!(
+            "{} | {} | {} | {} | {}",
             of(origin).count(),
-            of(origin).filter(|l| l.caught_by.is_some()).count(),
-        );
-        let same = of(origin)
-            .filter(|l| l.caught_by.is_none() && l.equivalent.is_some())
-            .count();
-        (all, caught, same)
+            count(|line| line.caught_by.is_some()),
+            count(|line| line.caught_by.is_none() && line.equivalent.is_some()),
+            count(|line| line.ran && line.caught_by.is_none() && line.equivalent.is_none()),
+            count(|line| !line.ran && line.equivalent.is_none()),
+        )
     };
     let mut out = String::from(
         "<!-- SPDX-License-Identifier: GPL-2.0 -->\n# Which test notices what\n\n\
          Written by `scripts/mutants report`; how it is made, and what the words mean: [README](README.md).\n\
          (\\*): found before the file was changed elsewhere.\n\n",
     );
-    let (hand, hand_caught, _) = tally(Origin::Hand);
-    let (drawn, drawn_caught, same) = tally(Origin::Operator);
     let _ = writeln!(
         out,
-        "| mutants | all | caught | no change of behaviour | open |\n|---|---|---|---|---|\n\
-         | made by hand | {hand} | {hand_caught} | | {} |\n\
-         | of operators, seed {} | {drawn} | {drawn_caught} | {same} | {} |\n",
-        hand - hand_caught,
+        "| mutants | all | caught | no change of behaviour | not noticed yet | not run yet |\n\
+         |---|---|---|---|---|---|\n\
+         | made by hand | {} |\n| of operators, seed {} | {} |\n",
+        row(Origin::Hand),
         report.seed,
-        drawn - drawn_caught - same
+        row(Origin::Operator),
     );
 
     let mut by: BTreeMap<String, usize> = BTreeMap::new();
