@@ -25,7 +25,7 @@ pub(in crate::iova) struct Recent {
     kind: Option<Request>,
     bottom: Iova,
     limit: Iova,
-    /// What was given last, and is being inserted.
+    /// What was given last, until it is inserted.
     given: Option<Span<Iova>>,
     freed: [Iova; HOLES],
     holes: usize,
@@ -99,7 +99,12 @@ impl Recent {
     /// A range is taken.
     #[inline]
     pub(in crate::iova) fn inserted(&mut self, span: Span<Iova>) {
-        if self.kind.is_none() || span.last() < self.limit || self.given == Some(span) {
+        if self.kind.is_none() || span.last() < self.limit {
+            return;
+        }
+        if self.given == Some(span) {
+            // Once: if it comes back after it was freed, it is one that was taken out.
+            self.given = None;
             return;
         }
         if span.first() < self.bottom {

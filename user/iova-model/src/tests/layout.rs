@@ -376,3 +376,17 @@ proptest! {
         }
     }
 }
+
+/// As one that the IOMMU failed to remove, or one of a batch that was refused.
+#[test]
+fn what_is_put_back_is_not_given_again() {
+    let mut layout: Layout<u32> = Layout::new(span(0, TOP - 1));
+    let first = take(&mut layout, page_request(0)).unwrap();
+    let last = take(&mut layout, page_request(0)).unwrap();
+    for back in [last, first] {
+        let node = layout.remove_if(back, |_| true).unwrap();
+        assert!(layout.live_mut().insert(node).is_ok());
+        // It finds a free place, or fails.
+        take(&mut layout, page_request(0)).unwrap();
+    }
+}
