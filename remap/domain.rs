@@ -81,6 +81,15 @@ impl Access {
 /// in use, so that a piece never ends inside a large page.
 const PIECE: u64 = 1 << 30;
 
+/// How much of what lies side by side is unmapped with one call: so much that the call costs each
+/// buffer little, and less than a table of small pages holds. QEMU's AMD IOMMU ends the machine if one
+/// call empties a table of several mappings.
+const TOGETHER: u64 = 1 << 20;
+
+fn is_small(span: Span<Iova>) -> bool {
+    span.last().raw().wrapping_sub(span.first().raw()) < TOGETHER
+}
+
 /// A range of IOVAs, cut into pieces that end at multiples of [`PIECE`].
 fn pieces(span: Span<Iova>) -> impl Iterator<Item = Span<Iova>> {
     let mut rest = Some(span);
@@ -339,7 +348,8 @@ impl Paging {
             let (start, size) = start_and_size(piece).map_err(|_| Poisoned)?;
             let with = |covered: Span<Iova>| covered.hull(piece);
             if let Some(covered) = gather.covers.get() {
-                if with(covered).length().is_none_or(|all| all.get() > PIECE) {
+                let all = with(covered);
+                if all.first().raw() / PIECE != all.last().raw() / PIECE {
                     self.sync(gather);
                 }
             }
@@ -416,7 +426,8 @@ impl RunList {
 struct Gather {
     raw: *mut bindings::iommu_iotlb_gather,
     /// The range that the flush will have, for drivers merge what lies apart. It is kept within
-    /// [`PIECE`]: not every IOMMU takes a larger one in one request.
+    /// one aligned [`PIECE`]: not every IOMMU takes a larger one in one request, and requests are for
+    /// aligned powers of two.
     covers: Cell<Option<Span<Iova>>>,
 }
 
@@ -654,11 +665,13 @@ impl Backing {
                     poisoned();
                 }
             };
-            // What lies side by side goes at once.
+            // What lies side by side goes together.
             let mut side_by_side: Option<Span<Iova>> = None;
             for span in spans {
                 side_by_side = Some(match side_by_side {
-                    Some(before) if before.touches(span) => before.hull(span),
+                    Some(before) if before.touches(span) && is_small(before.hull(span)) => {
+                        before.hull(span)
+                    }
                     Some(before) => {
                         unmap(before);
                         span
