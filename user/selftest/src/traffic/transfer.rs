@@ -148,7 +148,12 @@ impl Worker<'_> {
             };
             ensure!(
                 found == sent,
-                "the PF was to copy {length} bytes from {from:x?} to {to:x?}, and others came"
+                "the PF was to copy {length} bytes from {from:x?} to {to:x?}, and {}",
+                match (0..found.len()).find(|at| found[*at] != sent[*at]) {
+                    _ if found == old => "none came".to_owned(),
+                    Some(at) => format!("from the {at}th on others came"),
+                    None => "too few came".to_owned(),
+                }
             );
             self.done.transfers += 1;
         } else {
