@@ -577,7 +577,8 @@ impl Index {
         let Some(window) = window else {
             return Ok(index);
         };
-        let mut found = KVVec::with_capacity(live, GFP_KERNEL_ACCOUNT)?;
+        // Too many for the allocator are refused, not warned about.
+        let mut found = KVVec::with_capacity(live, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
         space.for_each_user(window, account, |span, mapping| {
             // There is room for it: nothing is mapped through this context meanwhile.
             let _ = found.push_within_capacity((mapping.key(), span));

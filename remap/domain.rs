@@ -181,7 +181,7 @@ impl Paging {
         if bytes >= PIECE || span.first().raw() & (PIECE - 1) > PIECE - 1 - bytes {
             return self.map_pieces(span, phys, access);
         }
-        // CAST: As in `unmap`.
+        // CAST: An `usize` has 64 bits where there are IOMMUs; see the assertion above.
         let (start, size) = (span.first().raw() as usize, bytes as usize + 1);
         // SAFETY: The domain is a paging domain by the type invariant, and `access` has a
         // permission by its own.
@@ -304,7 +304,7 @@ impl Paging {
         if bytes >= PIECE || span.first().raw() & (PIECE - 1) > PIECE - 1 - bytes {
             return self.unmap_pieces(span);
         }
-        // CAST: An `usize` has 64 bits where there are IOMMUs; see the assertion below.
+        // CAST: An `usize` has 64 bits where there are IOMMUs; see the assertion above.
         let (start, size) = (span.first().raw() as usize, bytes as usize + 1);
         // SAFETY: The domain is a paging domain by the type invariant.
         let removed = unsafe { ffi::qat_iommu_unmap_now(self.0.as_ptr(), start, size) };
