@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Completions and man pages, made from the command line's own description.
 
+mod page;
+pub mod words;
+
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use clap_mangen::Man;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -62,34 +64,25 @@ pub fn man(arguments: &ManArguments, output: Output) -> anyhow::Result<()> {
 
 /// `qat-iommu.1`, and a page for each subcommand that is not hidden.
 fn write_pages(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut command = Cli::command();
+    // The subcommand `help` has no page to be referred to.
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    let mut pages = vec![page(&command, "qat-iommu", directory)?];
+    let mut pages = vec![page::write(
+        &command,
+        "qat-iommu",
+        &words::PROGRAM,
+        directory,
+    )?];
     for subcommand in command
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
     {
-        if subcommand.get_name() != "help" {
-            let name = format!("qat-iommu-{}", subcommand.get_name());
-            pages.push(page(subcommand, &name, directory)?);
-        }
+        let name = subcommand.get_name();
+        let said = words::of(name).with_context(|| format!("{name} has no examples"))?;
+        let page = format!("qat-iommu-{name}");
+        pages.push(page::write(subcommand, &page, said, directory)?);
     }
     Ok(pages)
-}
-
-fn page(command: &clap::Command, name: &str, directory: &Path) -> anyhow::Result<PathBuf> {
-    let path = directory.join(format!("{name}.1"));
-    let command = command.clone().name(name.to_owned());
-    let mut text = Vec::new();
-    // No date: the same source gives the same page.
-    Man::new(command)
-        .title(name.to_uppercase())
-        .date("")
-        .source(concat!("qat-iommu ", env!("CARGO_PKG_VERSION")))
-        .manual("qat-iommu")
-        .render(&mut text)?;
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
 }
 
 #[cfg(test)]
@@ -133,8 +126,16 @@ mod tests {
                 assert!(known, "a shell does not complete {name} --{option}");
             }
             assert!(scripts.iter().all(|script| script.contains(name)), "{name}");
+            for section in ["SYNOPSIS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
+                let has = page.contains(&format!("\n.SH {section}\n"));
+                assert!(has, "the page of {name} lacks {section}");
+            }
         }
         let found = std::fs::read_dir(directory).unwrap().count();
         assert_eq!(found, pages, "pages");
+        // The first page refers to each of the others, and to nothing else of this section.
+        let first = std::fs::read_to_string(directory.join("qat-iommu.1")).unwrap();
+        let references = first.matches("(1)").count();
+        assert_eq!(references, pages - 1, "{first}");
     }
 }
