@@ -164,7 +164,8 @@ fn heading(space: &Space) -> String {
         [] => "no PF at the moment".to_owned(),
         pfs => pfs.join(" "),
     };
-    let translated = if space.translated {
+    // Without a PF there is nothing to translate.
+    let translated = if space.translated || space.pfs.is_empty() {
         ""
     } else {
         ", not translated"

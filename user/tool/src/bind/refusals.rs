@@ -63,7 +63,7 @@ fn vfs_are_off(function: &Function) -> Result<()> {
     ensure!(
         function.vfs == 0,
         "{}: {vfs} on; whoever uses them would lose them; turn them off with \
-         `echo 0 > {}/sriov_numvfs` ({FORCE})",
+         `echo 0 | sudo tee {}/sriov_numvfs` ({FORCE})",
         function.address,
         function.directory()
     );

@@ -91,8 +91,8 @@ fn faults(what: &[String]) -> Result<Vec<Fault>> {
     let faults: Vec<Fault> = lines.iter().filter_map(|line| Fault::parse(line)).collect();
     ensure!(
         !faults.is_empty(),
-        "there is no DMA fault in those {} lines",
-        lines.len()
+        "there is no DMA fault in {}",
+        number::count(lines.len(), "line")
     );
     Ok(faults)
 }

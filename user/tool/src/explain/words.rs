@@ -184,15 +184,21 @@ fn past(fault: &Fault, gone: &Gone) -> String {
         "failed" => "was undone, as the map failed",
         _ => "was unmapped",
     };
-    let ago = fault.when.and_then(|when| when.checked_sub(gone.when));
-    let ago = ago.map_or(String::new(), |nanoseconds| {
-        format!(
-            " {}.{:06} s before",
-            nanoseconds / 1_000_000_000,
-            nanoseconds / 1000 % 1_000_000
-        )
-    });
-    format!("in {}, which {how}{ago}", describe(&gone.mapping))
+    let then = fault
+        .when
+        .map_or(String::new(), |when| apart(when, gone.when));
+    format!("in {}, which {how}{then}", describe(&gone.mapping))
+}
+
+/// How long before the fault something went, or after it.
+fn apart(fault: u64, gone: u64) -> String {
+    let nanoseconds = fault.abs_diff(gone);
+    format!(
+        " {}.{:06} s {}",
+        nanoseconds / 1_000_000_000,
+        nanoseconds / 1000 % 1_000_000,
+        if gone <= fault { "before" } else { "after it" }
+    )
 }
 
 /// What to do.

@@ -66,6 +66,18 @@ fn who_did_what_to_whose() {
     assert!(read.contains("  (3 times)\n"), "{read}");
 }
 
+/// What is there to say where the mapping went after the fault: it explains it all the same.
+#[test]
+fn a_mapping_that_went_after_the_fault() {
+    let mut gone = gone("unmap");
+    gone.when = 12_250_000_000;
+    let late = Verdict {
+        gone: Some(gone),
+        ..verdict(Cause::WriteToReadOnly)
+    };
+    says(&late, &["was unmapped 1.750000 s after it"]);
+}
+
 #[test]
 fn how_a_mapping_went_and_when() {
     for (cause, why, headline, how, advice) in [
