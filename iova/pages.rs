@@ -100,6 +100,13 @@ impl PageSizes {
         found
     }
 
+    /// The smallest size above the processor's page size, if there is one.
+    #[inline]
+    pub(crate) fn larger(self) -> Option<u64> {
+        let larger = self.bitmap() & PAGE.wrapping_mul(2).wrapping_neg();
+        (larger != 0).then(|| larger & larger.wrapping_neg())
+    }
+
     /// The remap size of `bytes`: the next multiple of the granule. `None` for 0, and if the
     /// multiple is more than 64 bits hold.
     pub(crate) fn round_up(self, bytes: u64) -> Option<Length> {

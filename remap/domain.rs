@@ -6,7 +6,10 @@
 //! Locks: none of its own. A caller holds the lock of the space, so that no two calls touch one
 //! range at once; the IOMMU drivers' locks nest inside.
 
-use super::ffi;
+use super::{
+    ffi,
+    frames::Frames, //
+};
 use crate::iova::{
     addr::{
         Address,
@@ -85,6 +88,9 @@ const PIECE: u64 = 1 << 30;
 /// buffer little, and less than a table of small pages holds. QEMU's AMD IOMMU ends the machine if one
 /// call empties a table of several mappings.
 const TOGETHER: u64 = 1 << 20;
+
+/// A run of as many pages is mapped alone, in pieces.
+const LONG_RUN: u64 = PIECE / PAGE;
 
 fn is_small(span: Span<Iova>) -> bool {
     span.last().raw().wrapping_sub(span.first().raw()) < TOGETHER
@@ -227,43 +233,61 @@ impl Paging {
         Ok(())
     }
 
-    /// Maps what is in the list from `first` on, or nothing, and empties the list. Returns where it
-    /// is.
-    fn map_list(
+    /// Maps the first few of `runs` at `first` and after it, or maps nothing. Returns the last
+    /// address and the runs that are left.
+    fn map_some<'a>(
         &self,
-        first: Option<Iova>,
-        list: &mut RunList,
+        first: Iova,
+        runs: &'a [Frames],
         access: Access,
-    ) -> Result<Option<Span<Iova>>, MapError> {
-        if list.count == 0 {
-            return Ok(None);
+    ) -> Result<(Iova, &'a [Frames]), MapError> {
+        let [run, rest @ ..] = runs else {
+            return Ok((first, runs));
+        };
+        if run.count < LONG_RUN {
+            return self.map_few(first, runs, access);
         }
-        let failed = |err| MapError { err, undone: true };
-        let span = first
-            .zip(Length::new(list.bytes).ok())
-            .and_then(|(first, length)| Span::new(first, length).ok())
-            .ok_or(failed(EOVERFLOW))?;
-        let (start, size) = start_and_size(span).map_err(failed)?;
+        let failed = |err: Error| MapError { err, undone: true };
+        let length = Length::new(run.bytes()).map_err(|_| failed(EINVAL))?;
+        let span = Span::new(first, length).map_err(|_| failed(EOVERFLOW))?;
+        self.map(span, run.phys().first(), access)?;
+        Ok((span.last(), rest))
+    }
+
+    /// The same if the first run is not long.
+    fn map_few<'a>(
+        &self,
+        first: Iova,
+        runs: &'a [Frames],
+        access: Access,
+    ) -> Result<(Iova, &'a [Frames]), MapError> {
+        // CAST: An `usize` has 64 bits where there are IOMMUs; see the assertion above.
+        let start = first.raw() as usize;
+        let mut tried = ffi::Mapped::default();
         // SAFETY: The domain is a paging domain by the type invariant, and `access` has a
-        // permission by its own. The list has as many runs of RAM.
+        // permission by its own. As many runs are there.
         let mapped = unsafe {
             ffi::qat_iommu_map_runs(
                 self.0.as_ptr(),
                 start,
-                list.runs.as_ptr().cast(),
-                list.count,
+                runs.as_ptr(),
+                runs.len(),
+                LONG_RUN,
                 access.0,
+                &mut tried,
             )
         };
-        (list.count, list.bytes) = (0, 0);
-        match usize::try_from(mapped) {
-            Ok(mapped) if mapped == size => Ok(Some(span)),
+        let mapped = usize::try_from(mapped).map_err(|_| MapError {
+            err: i32::try_from(mapped).map_or(EINVAL, Error::from_errno),
             // The kernel has undone it.
-            Err(_) => Err(failed(
-                i32::try_from(mapped).map_or(EINVAL, Error::from_errno),
-            )),
-            Ok(mapped) => {
-                pr_err!("the IOMMU mapped {mapped:#x} bytes of {span:?}\n");
+            undone: true,
+        })?;
+        let rest = runs.get(tried.runs..).filter(|_| mapped == tried.bytes);
+        let last = Length::new(mapped as u64).map(Length::last_offset);
+        match (rest, last.map(|offset| first.checked_add(offset))) {
+            (Some(rest), Ok(Some(last))) => Ok((last, rest)),
+            _ => {
+                pr_err!("the IOMMU mapped {mapped:#x} bytes from {first:?} on\n");
                 Err(MapError {
                     err: EINVAL,
                     undone: false,
@@ -372,53 +396,6 @@ impl Paging {
     fn flush(&self) {
         // SAFETY: The domain is a paging domain by the type invariant.
         unsafe { ffi::qat_iommu_flush_domain(self.0.as_ptr()) };
-    }
-}
-
-/// Physical runs that are mapped with one call.
-struct RunList {
-    /// Page frames and bytes.
-    runs: [[u64; 2]; RUNS_AT_ONCE],
-    count: usize,
-    bytes: u64,
-}
-
-/// `RUNS_AT_ONCE` of `remap/inlines.c`.
-const RUNS_AT_ONCE: usize = 32;
-
-/// The longest run of a list.
-const LONGEST: u64 = 1 << 30;
-
-impl RunList {
-    fn new() -> Self {
-        Self {
-            runs: [[0; 2]; RUNS_AT_ONCE],
-            count: 0,
-            bytes: 0,
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.count < RUNS_AT_ONCE
-    }
-
-    /// Adds a run, if it is not too long.
-    #[inline]
-    fn add(&mut self, run: Span<Phys>) -> bool {
-        let bytes = run
-            .last()
-            .raw()
-            .wrapping_sub(run.first().raw())
-            .wrapping_add(1);
-        match self.runs.get_mut(self.count) {
-            Some(slot) if bytes.wrapping_sub(1) < LONGEST => {
-                *slot = [run.first().raw() / PAGE, bytes];
-                self.count += 1;
-                self.bytes = self.bytes.wrapping_add(bytes);
-                true
-            }
-            _ => false,
-        }
     }
 }
 
@@ -574,71 +551,42 @@ impl Backing {
         }
     }
 
-    /// Maps `span` to the physical runs, in their order, or nothing. The runs are as long as the
-    /// span.
+    /// Maps `span` to the runs, in their order, or nothing. They are as long as the span.
     pub(crate) fn map_runs(
         &self,
         span: Span<Iova>,
-        runs: impl Iterator<Item = Span<Phys>>,
+        runs: &[Frames],
         access: Access,
     ) -> Result<(), MapError> {
         let Some(paging) = self.paging() else {
             return Ok(());
         };
-        let mut list = RunList::new();
-        let mut next = Some(span.first());
         let mut done = None;
-        let mut runs = runs.peekable();
-        while let Some(run) = runs.next() {
-            let part = if list.add(run) {
-                if list.has_room() && runs.peek().is_some() {
-                    continue;
-                }
-                paging.map_list(next, &mut list, access)
-            } else {
-                // Too long for the list; what is in it goes first.
-                let before = paging.map_list(next, &mut list, access);
-                before.and_then(|before| {
-                    let first = before.map_or(next, |before| before.last().checked_add(1));
-                    let part = first
-                        .zip(run.length())
-                        .and_then(|(first, length)| Span::new(first, length).ok());
-                    let part = part.ok_or(MapError {
-                        err: EOVERFLOW,
-                        undone: true,
-                    })?;
-                    let mapped = paging.map(part, run.first(), access);
-                    mapped.map_err(|failed| MapError {
-                        undone: failed.undone
-                            && before.is_none_or(|before| paging.unmap(before).is_ok()),
-                        ..failed
-                    })?;
-                    Ok(Some(before.map_or(part, |before| before.hull(part))))
-                })
+        let mut rest = runs;
+        while !rest.is_empty() {
+            let next = match done {
+                None => Some(span.first()),
+                Some(last) => Address::checked_add(last, 1),
             };
-            let part = part.and_then(|part| {
-                if runs.peek().is_some() && ffi::pause() {
-                    return Err(MapError {
-                        err: EINTR,
-                        undone: part.is_none_or(|part| paging.unmap(part).is_ok()),
-                    });
-                }
-                Ok(part)
-            });
-            match part {
-                Ok(Some(part)) => {
-                    next = part.last().checked_add(1);
-                    done = Some(Span::between(span.first(), part.last()));
-                }
-                Ok(None) => {}
+            let mapped = match next {
+                _ if done.is_some() && ffi::pause() => Err(EINTR),
+                Some(next) => Ok(next),
+                None => Err(EOVERFLOW),
+            };
+            let mapped = mapped
+                .map_err(|err| MapError { err, undone: true })
+                .and_then(|next| paging.map_some(next, rest, access));
+            (done, rest) = match mapped {
+                Ok((last, rest)) => (Some(last), rest),
                 Err(failed) => {
-                    let undone = done.is_none_or(|done| paging.unmap(done).is_ok());
+                    let undone = done
+                        .is_none_or(|last| paging.unmap(Span::between(span.first(), last)).is_ok());
                     return Err(MapError {
                         err: failed.err,
                         undone: failed.undone && undone,
                     });
                 }
-            }
+            };
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! What the module's C files offer (`remap/glue.h`), behind safe functions where that is
 //! possible. Owns no state and takes no lock.
 
+use super::frames::Frames;
 use crate::iova::{
     addr::{
         Address,
@@ -30,6 +31,14 @@ pub(crate) struct RawParams {
     virt: *const c_char,
 }
 
+/// `struct qat_iommu_mapped`.
+#[derive(Default)]
+#[repr(C)]
+pub(super) struct Mapped {
+    pub(super) runs: usize,
+    pub(super) bytes: usize,
+}
+
 // The kernel's own structures, some of them empty in this configuration; C gets pointers alone.
 #[allow(improper_ctypes)]
 extern "C" {
@@ -49,13 +58,15 @@ extern "C" {
         limit: usize,
         write: bool,
     ) -> usize;
-    pub(super) fn qat_iommu_unpin(pfn: u64, pages: usize, dirty: bool);
+    pub(super) fn qat_iommu_unpin(pfn: u64, pages: u64, dirty: bool);
     pub(super) fn qat_iommu_map_runs(
         domain: *mut bindings::iommu_domain,
         iova: usize,
-        pfns: *const u64,
-        runs: usize,
+        runs: *const Frames,
+        count: usize,
+        is_long: u64,
         prot: c_int,
+        mapped: *mut Mapped,
     ) -> isize;
     pub(super) fn qat_iommu_read_words(to: *mut u64, from: usize, words: usize) -> bool;
     pub(super) fn qat_iommu_write_word(value: u64, to: usize) -> bool;
@@ -63,6 +74,13 @@ extern "C" {
         domain: *mut bindings::iommu_domain,
         iova: usize,
         size: usize,
+    ) -> usize;
+    pub(super) fn qat_iommu_add_frames(
+        pages: *const *mut bindings::page,
+        count: usize,
+        last: *mut Frames,
+        room: *mut Frames,
+        runs: *mut usize,
     ) -> usize;
     pub(super) fn qat_iommu_page_pfn(page: *mut bindings::page) -> u64;
     pub(super) fn qat_iommu_pci_segment(pdev: *mut bindings::pci_dev) -> u32;

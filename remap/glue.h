@@ -27,6 +27,18 @@ void qat_iommu_get_params(struct qat_iommu_params *params);
 
 /* inlines.c: what the kernel offers only as macros and inline functions */
 bool qat_iommu_hypervisor(void);
+/* Page frames that follow each other. */
+struct qat_iommu_frames {
+	u64 first;
+	u64 count;
+};
+
+/* What one call mapped, or tried to map. */
+struct qat_iommu_mapped {
+	u64 runs;
+	u64 bytes;
+};
+
 u32 qat_iommu_phys_bits(void);
 u64 qat_iommu_table_pages(void);
 void qat_iommu_flush_domain(struct iommu_domain *domain);
@@ -39,13 +51,20 @@ int qat_iommu_charge(struct mm_struct *mm, u64 pages);
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages);
 unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
 				 unsigned long limit, bool write);
-void qat_iommu_unpin(u64 pfn, unsigned long pages, bool dirty);
+void qat_iommu_unpin(u64 pfn, u64 pages, bool dirty);
 ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
-			   const u64 *runs, unsigned long count, int prot);
+			   const struct qat_iommu_frames *runs,
+			   unsigned long count, u64 is_long, int prot,
+			   struct qat_iommu_mapped *mapped);
 bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words);
 bool qat_iommu_write_word(u64 value, u64 __user *to);
 size_t qat_iommu_unmap_now(struct iommu_domain *domain, unsigned long iova,
 			   size_t size);
+unsigned long qat_iommu_add_frames(struct page *const *pages,
+				   unsigned long count,
+				   struct qat_iommu_frames *last,
+				   struct qat_iommu_frames *room,
+				   unsigned long *runs);
 u64 qat_iommu_page_pfn(struct page *page);
 u64 qat_iommu_ram_end(void);
 u64 qat_iommu_ram_bytes(u64 first, u64 last);

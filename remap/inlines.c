@@ -167,7 +167,7 @@ unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
 }
 
 /* Gives back pins on pages that follow each other. */
-void qat_iommu_unpin(u64 pfn, unsigned long pages, bool dirty)
+void qat_iommu_unpin(u64 pfn, u64 pages, bool dirty)
 {
 	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), pages, dirty);
 }
@@ -175,23 +175,43 @@ void qat_iommu_unpin(u64 pfn, unsigned long pages, bool dirty)
 /* How many runs are mapped with one call; their list is on the stack. */
 #define RUNS_AT_ONCE 32
 
+/* Not cleared by the compiler first: what is used of it is written as a whole. */
+#if __has_attribute(__uninitialized__)
+#define SCRATCH __attribute__((__uninitialized__))
+#else
+#define SCRATCH
+#endif
+
 /*
- * Maps physical runs, of which there are RUNS_AT_ONCE at most, at consecutive
- * addresses: pairs of a page frame and a number of bytes. Returns the bytes mapped,
- * or an error after which nothing of it is.
+ * Maps the first runs of RAM of these at consecutive addresses, or nothing: those
+ * before one of as many pages as is long, at least one. Says how many runs and
+ * bytes these are. May return fewer bytes than that, or an error after which nothing
+ * of it is mapped.
  */
 ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
-			   const u64 *runs, unsigned long count, int prot)
+			   const struct qat_iommu_frames *runs,
+			   unsigned long count, u64 is_long, int prot,
+			   struct qat_iommu_mapped *mapped)
 {
-	struct scatterlist list[RUNS_AT_ONCE];
-	unsigned long i;
+	struct scatterlist list[RUNS_AT_ONCE] SCRATCH;
+	unsigned long i, bytes = 0;
 
-	if (count > RUNS_AT_ONCE)
+	for (i = 0; i < min(count, RUNS_AT_ONCE); i++) {
+		struct scatterlist run = {};
+
+		if (runs[i].count >= is_long)
+			break;
+		sg_set_page(&run, pfn_to_page(runs[i].first),
+			    runs[i].count << PAGE_SHIFT, 0);
+		bytes += run.length;
+		list[i] = run;
+	}
+	if (!i)
 		return -EINVAL;
-	sg_init_table(list, count);
-	for (i = 0; i < count; i++)
-		sg_set_page(&list[i], pfn_to_page(runs[2 * i]), runs[2 * i + 1], 0);
-	return iommu_map_sg(domain, iova, list, count, prot, GFP_KERNEL_ACCOUNT);
+	sg_mark_end(&list[i - 1]);
+	mapped->runs = i;
+	mapped->bytes = bytes;
+	return iommu_map_sg(domain, iova, list, i, prot, GFP_KERNEL_ACCOUNT);
 }
 
 /* Copies 64-bit words from user space, each once. */
@@ -228,6 +248,39 @@ size_t qat_iommu_unmap_now(struct iommu_domain *domain, unsigned long iova,
 	removed = iommu_unmap_fast(domain, iova, size, &gather);
 	iommu_iotlb_sync(domain, &gather);
 	return removed;
+}
+
+/*
+ * Adds the frames of pages to the run that is being made; what does not follow it
+ * begins the next one, and the run before goes into room, for so many of which there
+ * is room. Says how many did; returns how many pages were added until room was full.
+ */
+unsigned long qat_iommu_add_frames(struct page *const *pages,
+				   unsigned long count,
+				   struct qat_iommu_frames *last,
+				   struct qat_iommu_frames *room,
+				   unsigned long *runs)
+{
+	struct qat_iommu_frames run = *last, *at = room, *end = room + *runs;
+	unsigned long i;
+
+	for (i = 0; i < count; i++) {
+		u64 pfn = page_to_pfn(pages[i]);
+
+		if (pfn != run.first + run.count) {
+			if (run.count) {
+				if (at == end)
+					break;
+				*at++ = run;
+			}
+			run.first = pfn;
+			run.count = 0;
+		}
+		run.count++;
+	}
+	*last = run;
+	*runs = at - room;
+	return i;
 }
 
 u64 qat_iommu_page_pfn(struct page *page)

@@ -15,6 +15,7 @@ pub(crate) mod domain;
 mod events;
 mod exports;
 pub(crate) mod ffi;
+mod frames;
 pub(crate) mod group;
 pub(crate) mod history;
 pub(crate) mod host;

@@ -3,7 +3,10 @@
 //! References on the RAM behind a physical mapping, so that memory freed while a PF still reaches
 //! it is not given to someone else. Owns nothing but its references; takes no lock.
 
-use super::ffi;
+use super::{
+    ffi,
+    frames::Frames, //
+};
 use crate::iova::{
     addr::{
         Address,
@@ -17,18 +20,12 @@ use kernel::{
     prelude::*, //
 };
 
-/// Consecutive page frames.
-struct Run {
-    first: u64,
-    count: u64,
-}
-
 /// References on pages.
 ///
 /// # Invariants
 ///
 /// For each page frame in a run this owns one reference. It is dropped in process context.
-pub(crate) struct PageRefs(KVVec<Run>);
+pub(crate) struct PageRefs(KVVec<Frames>);
 
 impl PageRefs {
     /// No references.
@@ -55,7 +52,7 @@ impl PageRefs {
                 return Err(EINTR);
             }
             if let Some(run) = refs.0.last_mut() {
-                if run.first.checked_add(run.count) == Some(pfn) {
+                if run.is_before(pfn) {
                     if ffi::page_get(pfn) {
                         // INVARIANT: `pfn` follows the run and was just referenced.
                         run.count += 1;
@@ -67,7 +64,7 @@ impl PageRefs {
             refs.0.reserve(1, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
             if ffi::page_get(pfn) {
                 // INVARIANT: `pfn` was just referenced. There is room for the push.
-                let run = Run {
+                let run = Frames {
                     first: pfn,
                     count: 1,
                 };

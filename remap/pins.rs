@@ -10,20 +10,23 @@
 
 use super::{
     ffi,
+    frames::Frames,
     owner::Account,
     trace, //
 };
 use crate::iova::{
     addr::{
-        Address,
         Phys,
         PAGE, //
     },
     span::Span, //
 };
-use core::mem::{
-    ManuallyDrop,
-    MaybeUninit, //
+use core::{
+    mem::{
+        ManuallyDrop,
+        MaybeUninit, //
+    },
+    ptr, //
 };
 use kernel::{
     bindings,
@@ -116,58 +119,36 @@ impl Drop for Charge {
     }
 }
 
-/// Physically contiguous pages.
-#[derive(Clone, Copy)]
-struct Run {
-    /// The number of the first page frame.
-    first: u64,
-    pages: usize,
-}
-
-impl Run {
-    #[inline]
-    fn phys(&self) -> Span<Phys> {
-        // A run is at least one page, and all of it is memory: nothing wraps.
-        let first = self.first.wrapping_mul(PAGE);
-        let bytes = (self.pages as u64).wrapping_mul(PAGE);
-        Span::between(
-            Phys::new(first),
-            Phys::new(first.wrapping_add(bytes).wrapping_sub(1)),
-        )
-    }
-
-    /// Unpins the pages. Process context, without a lock.
-    ///
-    /// # Safety
-    ///
-    /// Each of them holds a pin of the caller's, which goes.
-    #[inline]
-    unsafe fn unpin(&self, written: bool) {
-        // SAFETY: By the contract of this function.
-        unsafe { ffi::qat_iommu_unpin(self.first, self.pages, written) };
-    }
+/// Unpins frames. Process context, without a lock.
+///
+/// # Safety
+///
+/// Each of them holds a pin of the caller's, which goes.
+#[inline]
+unsafe fn unpin(frames: Frames, written: bool) {
+    // SAFETY: By the contract of this function.
+    unsafe { ffi::qat_iommu_unpin(frames.first, frames.count, written) };
 }
 
 /// The pinned pages of a buffer.
 ///
 /// # Invariants
 ///
-/// Each page of the buffer holds one pin of ours, taken with `FOLL_LONGTERM`. `first` is the page frame
-/// of the first; without `scattered` they all follow each other.
+/// Each page of the buffer holds one pin of ours, taken with `FOLL_LONGTERM`, on the frame that `held`
+/// says.
 pub(crate) struct Pins {
-    first: u64,
-    scattered: Option<KBox<Scattered>>,
+    held: Held,
     charge: Charge,
     /// The device may have written to the pages.
     written: bool,
 }
 
-/// The runs of a buffer that has several.
-struct Scattered {
-    /// How many pages the first one has.
-    first: usize,
-    /// The others.
-    rest: KVVec<Run>,
+/// Where the pages of a buffer are.
+enum Held {
+    /// Their frames follow each other from this one on.
+    Together(u64),
+    /// In several runs, in order.
+    Scattered(KVVec<Frames>),
 }
 
 // SAFETY: Pinned pages may be unpinned by any thread.
@@ -179,10 +160,10 @@ unsafe impl Sync for Pins {}
 ///
 /// # Invariants
 ///
-/// Every page of the runs holds one pin of ours; those of `rest` come after `first` in the buffer.
+/// Every frame of `before` and `last` holds one pin of ours; those of `last` come last in the buffer.
 struct Pinning {
-    first: Option<Run>,
-    rest: KVVec<Run>,
+    before: KVVec<Frames>,
+    last: Frames,
     written: bool,
 }
 
@@ -224,10 +205,10 @@ unsafe fn pin_some(
     }
 }
 
-/// Pins the page at `start`.
+/// Pins the page at `start` and returns it.
 #[inline]
 fn pin_one(start: usize, write: bool) -> Result<*mut bindings::page> {
-    let mut page = core::ptr::null_mut();
+    let mut page = ptr::null_mut();
     // SAFETY: There is room for one.
     unsafe { pin_some(start, 1, write, &raw mut page) }?;
     Ok(page)
@@ -251,18 +232,17 @@ impl Pins {
         if buffer.pages == 1 {
             // INVARIANT: Its only page is pinned.
             let pins = Self {
-                first: frame(pin_one(buffer.first, write)?),
-                scattered: None,
+                held: Held::Together(frame(pin_one(buffer.first, write)?)),
                 charge,
                 written: write,
             };
             trace::pin(account, buffer.va(), buffer.pages);
             return Ok(pins);
         }
-        // INVARIANT: There are no runs yet.
+        // INVARIANT: Nothing is pinned yet.
         let mut pinning = Pinning {
-            first: None,
-            rest: KVVec::new(),
+            before: KVVec::new(),
+            last: Frames::NONE,
             written: write,
         };
         pinning.all(buffer)?;
@@ -283,35 +263,37 @@ impl Pins {
         &self.charge.account
     }
 
+    /// All frames, if they follow each other.
     #[inline]
-    fn first(&self) -> Run {
-        Run {
-            first: self.first,
-            pages: match &self.scattered {
-                Some(scattered) => scattered.first,
-                None => self.charge.buffer.pages,
-            },
+    fn together(&self) -> Option<Frames> {
+        match self.held {
+            Held::Together(first) => Some(Frames {
+                first,
+                count: self.charge.buffer.pages as u64,
+            }),
+            Held::Scattered(_) => None,
         }
-    }
-
-    fn all(&self) -> impl Iterator<Item = Run> + '_ {
-        let rest = self.scattered.as_deref();
-        let rest = rest.map_or(&[][..], |scattered| &scattered.rest);
-        Iterator::chain(core::iter::once(self.first()), rest.iter().copied())
-    }
-
-    /// The physically contiguous pieces of the buffer, in order.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = Span<Phys>> + '_ {
-        self.all().map(|run| run.phys())
     }
 
     /// The physical range of the buffer, if it is one.
     #[inline]
     pub(crate) fn contiguous(&self) -> Option<Span<Phys>> {
-        match self.scattered {
-            None => Some(self.first().phys()),
-            Some(_) => None,
+        self.together().map(|frames| frames.phys())
+    }
+
+    /// The frames of the buffer, in order, if they do not all follow each other.
+    #[inline]
+    pub(crate) fn scattered(&self) -> &[Frames] {
+        match &self.held {
+            Held::Together(_) => &[],
+            Held::Scattered(runs) => runs,
         }
+    }
+
+    /// The physically contiguous pieces of the buffer, in order.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Span<Phys>> + '_ {
+        let scattered = self.scattered().iter().map(Frames::phys);
+        Iterator::chain(self.contiguous().into_iter(), scattered)
     }
 
     /// Never unpins the pages: a PF may still reach them. The charge stays, too.
@@ -324,15 +306,13 @@ impl Pins {
 impl Drop for Pins {
     #[inline]
     fn drop(&mut self) {
-        if self.scattered.is_none() {
+        if let Some(frames) = self.together() {
             // SAFETY: By the type invariant.
-            unsafe { self.first().unpin(self.written) };
-            trace::unpin(self.account(), self.buffer().va(), self.buffer().pages);
-            return;
+            unsafe { unpin(frames, self.written) };
         }
-        for run in self.all() {
+        for run in self.scattered() {
             // SAFETY: By the type invariant.
-            unsafe { run.unpin(self.written) };
+            unsafe { unpin(*run, self.written) };
             ffi::pause();
         }
         trace::unpin(self.account(), self.buffer().va(), self.buffer().pages);
@@ -341,10 +321,7 @@ impl Drop for Pins {
 
 impl Pinning {
     fn all(&mut self, buffer: Buffer) -> Result {
-        if buffer.pages <= FEW {
-            self.rest.reserve(buffer.pages, GFP_KERNEL_ACCOUNT)?;
-        }
-        let mut few = [core::ptr::null_mut(); FEW];
+        let mut few = [ptr::null_mut(); FEW];
         let mut many: Option<KBox<MaybeUninit<[*mut bindings::page; BATCH]>>> = None;
         let mut done: usize = 0;
         while done < buffer.pages {
@@ -385,11 +362,10 @@ impl Pinning {
         let page = pin_one(start, self.written)?;
         self.own(&[page])?;
         // SAFETY: The page is pinned, at this address of the calling process.
-        let more = unsafe { ffi::qat_iommu_pin_rest(page, start, left - 1, self.written) };
-        if let Some(run) = self.rest.last_mut().or(self.first.as_mut()) {
-            // INVARIANT: The pages after it, which are pinned now.
-            run.pages += more;
-        }
+        let more =
+            unsafe { ffi::qat_iommu_pin_rest(page, start, left - 1, self.written) };
+        // INVARIANT: The pages after it, which are pinned now.
+        self.last.count += more as u64;
         Ok(1 + more)
     }
 
@@ -413,74 +389,55 @@ impl Pinning {
 
     /// Adds pages that were pinned just now to the runs, or unpins them.
     fn own(&mut self, pages: &[*mut bindings::page]) -> Result {
-        self.take(pages).map_err(|(err, rest)| {
-            for page in rest {
-                // SAFETY: Pinned just now and in no run.
-                unsafe { bindings::unpin_user_page_range_dirty_lock(*page, 1, false) };
-            }
-            err
-        })
-    }
-
-    /// Adds pinned pages to the runs. Those that could not be added are handed back.
-    fn take<'a>(
-        &mut self,
-        pages: &'a [*mut bindings::page],
-    ) -> core::result::Result<(), (Error, &'a [*mut bindings::page])> {
         let mut rest = pages;
-        while let [page, others @ ..] = rest {
-            // Struct pages of consecutive frames are consecutive.
-            let mut next = *page;
-            let follow = others.iter().take_while(|other| {
-                next = next.wrapping_add(1);
-                core::ptr::eq(**other, next)
-            });
-            let pages = 1 + follow.count();
+        loop {
+            let room = self.before.spare_capacity_mut();
+            let mut runs = room.len();
+            let room = room.as_mut_ptr().cast();
             // INVARIANT: The pages were pinned by the caller and are now ours.
-            self.append(Run {
-                first: frame(*page),
-                pages,
-            })
-            .map_err(|err| (err, rest))?;
-            rest = rest.get(pages..).unwrap_or(&[]);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn append(&mut self, run: Run) -> Result {
-        match self.rest.last_mut().or(self.first.as_mut()) {
-            Some(last) if last.first.wrapping_add(last.pages as u64) == run.first => {
-                last.pages += run.pages;
+            // SAFETY: They have frames, and there is room for as many runs.
+            let added = unsafe {
+                ffi::qat_iommu_add_frames(
+                    rest.as_ptr(),
+                    rest.len(),
+                    &raw mut self.last,
+                    room,
+                    &raw mut runs,
+                )
+            };
+            // SAFETY: As many were written.
+            unsafe { self.before.inc_len(runs) };
+            rest = rest.get(added..).unwrap_or(&[]);
+            if rest.is_empty() {
+                return Ok(());
             }
-            // A list too long for the allocator is refused, not warned about.
-            Some(_) => self.rest.push(run, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?,
-            None => self.first = Some(run),
+            // With room for the last run. A list too long for the allocator is refused, not warned about.
+            let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+            self.before.reserve(rest.len() + 1, flags).inspect_err(|_| {
+                for page in rest {
+                    let frames = Frames {
+                        first: frame(*page),
+                        count: 1,
+                    };
+                    // SAFETY: Pinned just now and in no run.
+                    unsafe { unpin(frames, false) };
+                }
+            })?;
         }
-        Ok(())
     }
 
     /// All of the buffer is pinned.
     fn finish(mut self, charge: Charge) -> Result<Pins> {
-        let first = self.first.ok_or(EFAULT)?;
-        let scattered = if self.rest.is_empty() {
-            None
+        let held = if self.before.is_empty() {
+            Held::Together(self.last.first)
         } else {
-            let mut scattered = KBox::new(
-                Scattered {
-                    first: first.pages,
-                    rest: KVVec::new(),
-                },
-                GFP_KERNEL_ACCOUNT,
-            )?;
-            core::mem::swap(&mut scattered.rest, &mut self.rest);
-            Some(scattered)
+            self.before.push(self.last, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+            Held::Scattered(core::mem::replace(&mut self.before, KVVec::new()))
         };
         // INVARIANT: What this had pinned is the other's now.
-        self.first = None;
+        self.last = Frames::NONE;
         Ok(Pins {
-            first: first.first,
-            scattered,
+            held,
             charge,
             written: self.written,
         })
@@ -489,9 +446,11 @@ impl Pinning {
 
 impl Drop for Pinning {
     fn drop(&mut self) {
-        for run in Iterator::chain(self.first.iter(), self.rest.iter()) {
-            // SAFETY: By the type invariant.
-            unsafe { run.unpin(self.written) };
+        for run in Iterator::chain(self.before.iter(), Some(&self.last)) {
+            if run.count > 0 {
+                // SAFETY: By the type invariant.
+                unsafe { unpin(*run, self.written) };
+            }
         }
     }
 }

@@ -29,6 +29,7 @@ use super::{
         PrivateDomain, //
     },
     ffi,
+    frames::Frames,
     group::Claimed,
     history::{
         self,
@@ -151,7 +152,10 @@ impl Entry {
                 true
             }
             Entry::User(user) => {
-                backing.map_runs(span, user.pins.runs(), user.access)?;
+                match user.pins.contiguous() {
+                    Some(phys) => backing.map(span, phys.first(), user.access)?,
+                    None => backing.map_runs(span, user.pins.scattered(), user.access)?,
+                }
                 user.lease.is_none()
             }
             Entry::Poisoned => false,
@@ -1013,8 +1017,7 @@ impl State {
         let best = if bytes == PAGE {
             Alignment::PAGE
         } else {
-            let largest = Alignment::new(LARGEST_PAGE)?;
-            best_alignment(backing.page_sizes()?, user.pins.runs(), largest)
+            best_for(backing.page_sizes()?, user, phys)?
         };
         let span = self.layout.allocate(Request {
             length,
@@ -1149,6 +1152,27 @@ impl State {
         // It was here before.
         drop(self.layout.live_mut().insert(slot));
     }
+}
+
+/// The alignment with which a buffer is mapped with the largest pages that its memory allows.
+fn best_for(
+    sizes: PageSizes,
+    user: &UserMapping,
+    phys: Option<Span<Phys>>,
+) -> Result<Alignment, Refusal> {
+    let bytes = user.pins.buffer().length();
+    let Some(larger) = sizes.larger().filter(|larger| bytes >= *larger) else {
+        return Ok(Alignment::PAGE);
+    };
+    let largest = Alignment::new(LARGEST_PAGE)?;
+    let runs = user.pins.scattered();
+    Ok(match phys {
+        Some(phys) => best_alignment(sizes, [phys], largest),
+        None if runs.iter().any(|run| run.bytes() >= larger) => {
+            best_alignment(sizes, runs.iter().map(Frames::phys), largest)
+        }
+        None => Alignment::PAGE,
+    })
 }
 
 /// What `dev` demands of a space with this backing.

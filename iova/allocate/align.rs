@@ -62,11 +62,17 @@ pub(crate) fn best_alignment(
     cap: Alignment,
 ) -> Alignment {
     let mut best = Alignment::PAGE;
+    // No shorter run can be mapped with more than the smallest pages.
+    let Some(larger) = pages.larger() else {
+        return best;
+    };
     // Where in the buffer the run begins. Only its low bits matter, and those survive a wrap.
     let mut offset = 0_u64;
     for run in runs {
-        best = cmp::max(best, best_of_run(pages, run, offset, cap));
         let length = run.last().raw().wrapping_sub(run.first().raw());
+        if length >= larger.wrapping_sub(1) {
+            best = cmp::max(best, best_of_run(pages, run, offset, cap));
+        }
         offset = offset.wrapping_add(length).wrapping_add(1);
     }
     best
