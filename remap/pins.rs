@@ -362,8 +362,7 @@ impl Pinning {
         let page = pin_one(start, self.written)?;
         self.own(&[page])?;
         // SAFETY: The page is pinned, at this address of the calling process.
-        let more =
-            unsafe { ffi::qat_iommu_pin_rest(page, start, left - 1, self.written) };
+        let more = unsafe { ffi::qat_iommu_pin_rest(page, start, left - 1, self.written) };
         // INVARIANT: The pages after it, which are pinned now.
         self.last.count += more as u64;
         Ok(1 + more)
@@ -413,16 +412,18 @@ impl Pinning {
             }
             // With room for the last run. A list too long for the allocator is refused, not warned about.
             let flags = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
-            self.before.reserve(rest.len() + 1, flags).inspect_err(|_| {
-                for page in rest {
-                    let frames = Frames {
-                        first: frame(*page),
-                        count: 1,
-                    };
-                    // SAFETY: Pinned just now and in no run.
-                    unsafe { unpin(frames, false) };
-                }
-            })?;
+            self.before
+                .reserve(rest.len() + 1, flags)
+                .inspect_err(|_| {
+                    for page in rest {
+                        let frames = Frames {
+                            first: frame(*page),
+                            count: 1,
+                        };
+                        // SAFETY: Pinned just now and in no run.
+                        unsafe { unpin(frames, false) };
+                    }
+                })?;
         }
     }
 
@@ -431,7 +432,8 @@ impl Pinning {
         let held = if self.before.is_empty() {
             Held::Together(self.last.first)
         } else {
-            self.before.push(self.last, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+            self.before
+                .push(self.last, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
             Held::Scattered(core::mem::replace(&mut self.before, KVVec::new()))
         };
         // INVARIANT: What this had pinned is the other's now.
