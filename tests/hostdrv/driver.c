@@ -71,6 +71,8 @@ static void hostdrv_remove(struct pci_dev *pdev)
 	pci_disable_sriov(pdev);
 	hostdrv_commands_remove(host);
 	pci_clear_master(pdev);
+	/* What is still on its way must not land in memory that others get. */
+	pci_wait_for_pending_transaction(pdev);
 	dma_free_coherent(&pdev->dev, PAGE_SIZE, host->scratch,
 			  host->scratch_dma);
 	pci_iounmap(pdev, host->bar);

@@ -50,6 +50,8 @@ const WINDOW_ID: u16 = 0x5146;
 const PCIE_DEVCTL: usize = 8;
 /// Bit 15 of Device Control, in its upper byte: start a Function Level Reset. Always reads 0.
 const DEVCTL_FLR_HIGH: u8 = 0x80;
+const PCIE_DEVSTA: usize = 0x0a;
+const DEVSTA_PENDING: u8 = 0x20;
 
 /// Vendor and device number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +198,13 @@ impl ConfigSpace {
             return Some(Effect::Reset);
         }
         Some(Effect::None)
+    }
+
+    /// Says in the device status whether a request is on its way. Who waits for that before it goes on, as the kernel
+    /// does before a function level reset, finds no write of ours in its memory later.
+    pub fn set_pending(&mut self, pending: bool) {
+        let status = &mut self.bytes[self.pcie + PCIE_DEVSTA];
+        *status = *status & !DEVSTA_PENDING | if pending { DEVSTA_PENDING } else { 0 };
     }
 
     pub fn reset(&mut self) {
@@ -551,6 +560,17 @@ mod tests {
         assert!(config.bus_master());
         config.reset();
         assert!(!config.bus_master());
+    }
+
+    #[test]
+    fn a_request_on_its_way_is_seen_in_the_device_status() {
+        let mut config = ConfigSpace::physical("8086:4940".parse().expect("an id"), 0, true);
+        let at = config.pcie + PCIE_DEVSTA;
+        for pending in [true, false] {
+            config.set_pending(pending);
+            let bit = config.read(at, 1).expect("inside")[0] & DEVSTA_PENDING;
+            assert_eq!(bit != 0, pending);
+        }
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Device {
     enabled: bool,
     /// A transfer that yielded wants to go on.
     running: bool,
+    /// QEMU has not answered what `advance` returned last. A reset does not call it back.
+    pending: bool,
 }
 
 impl Device {
@@ -102,6 +104,7 @@ impl Device {
             settled: false,
             enabled: kind != Kind::Virtual,
             running: false,
+            pending: false,
         }
     }
 
@@ -111,11 +114,13 @@ impl Device {
         self.table = Table::default();
         self.irqs = Irqs::default();
         self.settled = false;
+        self.pending = false;
         self.reset();
     }
 
     /// The client has gone, and its transfer with it.
     pub fn unplugged(&mut self) {
+        self.pending = false;
         self.reset();
     }
 
@@ -293,6 +298,7 @@ impl Device {
     /// Function level reset. What the IOMMU lets the device reach, and QEMU's descriptors, are not the function's.
     fn reset(&mut self) {
         self.config.reset();
+        self.config.set_pending(self.pending);
         self.registers = Registers::default();
         self.engine.reset();
         self.running = false;
@@ -315,12 +321,16 @@ impl Device {
                 self.irqs.raise(DONE_VECTOR);
                 None
             }
-            Action::Send(request) => Some(request),
+            Action::Send(request) => {
+                self.set_pending(true);
+                Some(request)
+            }
         }
     }
 
     /// The reply to what `advance` returned last.
     pub fn answer(&mut self, header: &Header, payload: &[u8]) {
+        self.set_pending(false);
         let good = header.error.is_none();
         let data = match header.command {
             command::DMA_READ => proto::dma_read_data(payload).filter(|_| good),
@@ -330,6 +340,11 @@ impl Device {
             self.irqs.raise(DONE_VECTOR);
         }
         self.running = true;
+    }
+
+    fn set_pending(&mut self, pending: bool) {
+        self.pending = pending;
+        self.config.set_pending(pending);
     }
 
     /// Whether `advance` should be called without waiting for a message.

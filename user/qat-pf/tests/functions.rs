@@ -50,14 +50,25 @@ impl Wire {
         self.set_config(SRIOV + 8, &control.to_le_bytes());
     }
 
-    fn flr(&mut self) {
-        // Device Control of the PCI Express capability.
+    /// Where the PCI Express capability is.
+    fn express(&mut self) -> u64 {
         let first = u64::from(self.config(0x34, 1)[0]);
         let mut at = first;
         while self.config(at, 1)[0] != 0x10 {
             at = u64::from(self.config(at + 1, 1)[0]);
         }
-        self.set_config(at + 8, &[0x10, 0xa8]);
+        at
+    }
+
+    fn flr(&mut self) {
+        let express = self.express();
+        self.set_config(express + 8, &[0x10, 0xa8]);
+    }
+
+    /// Transactions Pending of the device status.
+    fn pending(&mut self) -> bool {
+        let express = self.express();
+        self.config(express + 10, 1)[0] & 0x20 != 0
     }
 }
 
@@ -219,6 +230,20 @@ fn resets_and_bus_mastering_off_end_a_long_transfer() {
     assert_eq!([0x28, 0x40, 0x88].map(|r| vf.vf_read(r)), [1, 0, 0]);
     drop((vf, ram));
     assert_eq!(client.read(0), u64::from_le_bytes(*b"QATPFDMA"));
+}
+
+#[test]
+fn a_write_on_its_way_is_pending_until_it_is_answered_whatever_is_reset() {
+    let mut client = Client::new();
+    client.bus_master();
+    assert!(!client.pending());
+    client.start(2, 0, 0x5555_0000, 8);
+    let (id, command, ..) = client.dma_request();
+    assert_eq!((command, client.pending()), (DMA_WRITE, true));
+    client.flr();
+    assert!(client.pending(), "QEMU may still write it");
+    client.send(&message(id, DMA_WRITE, 1, &[]), &[]);
+    assert!(!client.pending());
 }
 
 #[test]
