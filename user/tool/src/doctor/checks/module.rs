@@ -27,7 +27,7 @@ pub fn built(facts: &Facts) -> Vec<Finding> {
                 format!(
                     "sudo apt install qat-iommu-modules-{release}\n\
                      Or, if there is no such package: sudo apt install qat-iommu-dkms, or in the \
-                     source: make KDIR=/lib/modules/{release}/build && sudo make install"
+                     source: make module user && sudo make install"
                 ),
             )
         }
