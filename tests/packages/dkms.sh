@@ -122,6 +122,23 @@ broken_source() {
 		says "/var/lib/dkms/qat-iommu/$version/build/make.log" 'broken for a test' && not_built
 }
 
+# measured COMMAND...: runs it; what it took goes into a file. With its processor time, as nobody
+# knows what else the machine does.
+measured() {
+	local start=$SECONDS most=0 now pid status=0
+	"$@" &
+	pid=$!
+	while kill -0 $pid 2>/dev/null; do
+		now=$(du -sm "$cache" 2>/dev/null | cut -f1)
+		[[ ${now:-0} -le $most ]] || most=$now
+		sleep 2
+	done
+	wait $pid || status=$?
+	times >/tmp/times
+	echo "$((SECONDS - start)) s (processors: $(tail -n 1 /tmp/times)), $most MB at most" >/tmp/measured
+	return $status
+}
+
 check 'the kernel takes its module package along' kernel_takes_module
 check 'a kernel without headers' apt /tmp/dkms-1.log install "linux-image-$release" qat-iommu-dkms
 check 'says nothing of a kernel without headers' silent_on /tmp/dkms-1.log 'no module for'
@@ -135,9 +152,11 @@ check 'and it says which tools are missing' says /tmp/dkms-3.log "could be made 
 	flex libelf-dev rust-src
 check 'linux-source goes, the tools come' apt /tmp/dkms-4.log install bc bison flex libelf-dev libssl-dev openssl pahole python3-minimal rust-src "$source-"
 check 'still nothing was built' not_built
-check 'linux-source comes back' apt /tmp/dkms-5.log install "$source"
+check 'linux-source comes back' measured apt /tmp/dkms-5.log install "$source"
+echo "# metadata and module were made in $(</tmp/measured)"
 check 'and the module is built from it at once' built
 check 'the metadata is kept, small' test "$(du -sm "$cache/$release" 2>/dev/null | cut -f1)" -lt 300
+echo "# $(du -sm "$cache/$release" 2>/dev/null | cut -f1) MB of it"
 check 'and nothing else is' test "$(ls "$cache")" = "$release"
 check 'the module is signed as the kernel wants it' signed
 cp "$(modinfo -k "$release" -n qat_iommu)" /tmp/by-source.ko.xz
