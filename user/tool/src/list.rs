@@ -257,3 +257,32 @@ fn gone(history: &[Gone]) -> String {
         rows.collect(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Fields;
+
+    fn heading_of(pfs: &str, translated: u8) -> String {
+        let line = format!(
+            "space=1 kind=owned translated={translated} pfs={pfs} aperture=0x0-0xffff \
+             pages=0x1000 mappings=0 bytes=0x0 pinned=0x0 reserved=-"
+        );
+        heading(&Space::from_fields(&Fields::new(&line)).unwrap())
+    }
+
+    #[test]
+    fn only_a_pf_can_go_untranslated() {
+        let none = heading_of("-", 0);
+        assert!(
+            none.starts_with("space 1 (owned): no PF at the moment;"),
+            "{none}"
+        );
+        let one = heading_of("0000:6b:00.0", 0);
+        assert!(
+            one.starts_with("space 1 (owned, not translated): 0000:6b:00.0;"),
+            "{one}"
+        );
+        assert!(heading_of("0000:6b:00.0", 1).starts_with("space 1 (owned): "));
+    }
+}
