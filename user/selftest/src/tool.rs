@@ -19,6 +19,13 @@ pub fn output(command: &mut Command) -> Result<Output> {
         .with_context(|| format!("cannot run {command:?}"))
 }
 
+/// What the tool prints for people.
+pub fn text(arguments: &[&str]) -> Result<String> {
+    let output = output(&mut tool(arguments))?;
+    ensure!(output.status.success(), "qat-iommu {arguments:?} failed");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// What a command prints, which must be JSON, whatever its exit status.
 pub fn json_of(command: &mut Command) -> Result<Value> {
     let output = output(command)?;

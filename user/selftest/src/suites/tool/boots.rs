@@ -222,7 +222,7 @@ fn a_group_of_several_devices(host: &Host) -> Result<()> {
 }
 
 fn unsigned_module(host: &Host) -> Result<()> {
-    let modules = super::doctor::WritableModules::new()?;
+    let modules = super::setting::WritableModules::new()?;
     modules.install(host)?;
     let found = Diagnosis::new(&[])?;
     found.names(

@@ -10,8 +10,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 
-use super::doctor::with_leftover;
-use super::Changed;
+use super::setting::{nobody, with_hostdrv, with_leftover, Changed};
 use crate::abi::Context;
 use crate::dma::{fresh_iova, Bench};
 use crate::expect;
@@ -19,7 +18,7 @@ use crate::host::{Bdf, Host, OWN_DRIVER};
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::{Buffer, PAGE};
-use crate::module::{Loaded, HOSTDRV};
+use crate::module::HOSTDRV;
 use crate::tool;
 
 const PAGE_U64: u64 = 4096;
@@ -89,13 +88,6 @@ fn info_agrees_with_the_module(host: &Host) -> Result<()> {
     expect::equal("PFs", told["pfs"].as_array().map(Vec::len), Some(pfs.len()))
 }
 
-/// What the tool prints for people.
-fn text(arguments: &[&str]) -> Result<String> {
-    let output = tool::output(&mut tool::tool(arguments))?;
-    ensure!(output.status.success(), "qat-iommu {arguments:?} failed");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 /// The words of the one line that has this text in it.
 fn line_with<'a>(text: &'a str, part: &str) -> Result<Vec<&'a str>> {
     let mut lines = text.lines().filter(|line| line.contains(part));
@@ -107,7 +99,7 @@ fn line_with<'a>(text: &'a str, part: &str) -> Result<Vec<&'a str>> {
 
 fn info_for_people(host: &Host) -> Result<()> {
     let info = Context::open()?.info()?;
-    let said = text(&["info"])?;
+    let said = tool::text(&["info"])?;
     let (first, last) = (info.fixed.aperture_first, info.fixed.aperture_last);
     let range = format!("addresses      {first:#x} to {last:#x}\n");
     ensure!(said.contains(&range), "{said}");
@@ -182,7 +174,7 @@ fn list_for_people(_: &Host) -> Result<()> {
     let context = Context::open()?;
     let huge = UserMemory::transparent(4 << 20)?;
     let iova = expect::succeeds("map", context.map_user(huge.va(), huge.length()))?;
-    let said = text(&["list"])?;
+    let said = tool::text(&["list"])?;
     let (me, va) = (std::process::id(), huge.va());
     let row = line_with(&said, &format!("{iova:#x}"))?.join(" ");
     ensure!(
@@ -215,12 +207,12 @@ fn contexts_and_history_for_people(_: &Host) -> Result<()> {
     let iova = expect::succeeds("map", context.map_user(memory.va(), memory.length()))?;
     let space = context.info()?.fixed.space;
     let (me, va) = (std::process::id(), memory.va());
-    let row = text(&["list", "--contexts"])?;
+    let row = tool::text(&["list", "--contexts"])?;
     let row = line_with(&row, &format!(" {me} "))?;
     expect::equal("columns", &row[1..2], &[me.to_string().as_str()][..])?;
     expect::equal("mapped, pinned", &row[4..], &["1", "8K", "8K"][..])?;
     drop(context);
-    let said = text(&["list", "--history"])?;
+    let said = tool::text(&["list", "--history"])?;
     let last = said.lines().last().context("no history")?;
     let row: Vec<&str> = last.split_whitespace().collect();
     let want = [
@@ -324,14 +316,7 @@ fn signal_to(child: &Child, signal: Signal) -> Result<()> {
 }
 
 fn list_refuses_users_without_root(_: &Host) -> Result<()> {
-    let mut command = std::process::Command::new("setpriv");
-    command.args([
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--inh-caps=-all",
-    ]);
-    let output = tool::output(command.args(["qat-iommu", "list"]))?;
+    let output = tool::output(&mut nobody(&["qat-iommu", "list"]))?;
     let said = String::from_utf8_lossy(&output.stderr);
     expect::equal("exit status", output.status.code(), Some(1))?;
     ensure!(said.contains("debugfs") || said.contains("sudo"), "{said}");
@@ -463,7 +448,7 @@ fn map_tells_the_command_of_a_physical_range(_: &Host) -> Result<()> {
     let phys = format!("{:#x}", page.phys());
     // Without an IOVA it is seen at its own address.
     let script = "echo \"$QAT_IOMMU_PHYS $QAT_IOMMU_IOVA $QAT_IOMMU_SIZE\"";
-    let said = text(&[
+    let said = tool::text(&[
         "map", "--phys", &phys, "--size", "4K", "--", "sh", "-c", script,
     ])?;
     expect::equal("told", said.trim(), &format!("{phys} {phys} 0x1000"))
@@ -476,7 +461,7 @@ fn map_takes_huge_pages(_: &Host) -> Result<()> {
     let _one = Changed::new("/proc/sys/vm/nr_hugepages", "1")?;
     let script = "sed -n 's/^HugePages_Free: *//p' /proc/meminfo";
     let arguments = ["map", "--user", "2M", "--huge", "--", "sh", "-c", script];
-    expect::equal("free meanwhile", text(&arguments)?.trim(), "0")?;
+    expect::equal("free meanwhile", tool::text(&arguments)?.trim(), "0")?;
     expect::equal("free before", before, 0)
 }
 
@@ -513,21 +498,6 @@ fn unbind_and_bind_again(host: &Host) -> Result<()> {
     // Asked again, it is content.
     let done = tool::json(&["bind", &pf.0])?;
     expect::equal("changed", &done[0]["changed"], &json!(false))
-}
-
-/// The PF is with another driver while something is done, and with the module afterwards.
-fn with_hostdrv(host: &Host, pf: &Bdf, act: impl FnOnce() -> Result<()>) -> Result<()> {
-    let driver = Loaded::new(host, HOSTDRV, &[])?;
-    pf.unbind()?;
-    pf.bind(HOSTDRV)?;
-    fs::write(pf.path().join("driver_override"), "\n")?;
-    let result = act();
-    if pf.driver().as_deref() == Some(HOSTDRV) {
-        pf.unbind()?;
-    }
-    drop(driver);
-    pf.bind(OWN_DRIVER)?;
-    result
 }
 
 fn bind_returns_to_the_driver_before(host: &Host) -> Result<()> {

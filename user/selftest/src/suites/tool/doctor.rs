@@ -8,14 +8,14 @@ use std::os::unix::fs::{chown, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
-use super::Changed;
+use super::setting::{nobody, run, with_leftover, Changed, WritableModules};
 use crate::abi::NODE;
 use crate::expect;
 use crate::host::{Host, OWN_DRIVER};
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::HUGE;
-use crate::module::{Absent, CommandFile, Loaded, Reloaded, KCLIENT};
+use crate::module::{Absent, Reloaded};
 use crate::tool::{self, Diagnosis};
 
 pub fn tests() -> Vec<Test<Host>> {
@@ -43,13 +43,6 @@ pub fn tests() -> Vec<Test<Host>> {
         boot_file_with_an_error,
         boot_file_with_a_stranger,
     ]
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(arguments).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {arguments:?}: {said}");
-    Ok(())
 }
 
 fn a_good_host(host: &Host) -> Result<()> {
@@ -159,7 +152,7 @@ fn pf_without_a_driver(host: &Host) -> Result<()> {
 fn pf_held_by_vfio_pci(host: &Host) -> Result<()> {
     let pf = host.pf()?;
     with_free_pfs(host, || {
-        run("modprobe", &["vfio-pci"])?;
+        run(Command::new("modprobe").arg("vfio-pci"))?;
         pf.bind("vfio-pci")?;
         let found = Diagnosis::new(&[]);
         let tried = refused_while_vfio_is_open(&pf).and_then(|()| there_and_back(&pf));
@@ -218,15 +211,8 @@ fn pf_that_the_module_was_not_given(host: &Host) -> Result<()> {
 
 /// `doctor` as the user nobody.
 fn as_nobody() -> Result<Diagnosis> {
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "--inh-caps=-all",
-    ]);
-    command.args(["qat-iommu", "doctor", "--json", "--memlock", "4K"]);
-    Diagnosis::by(&mut command)
+    let doctor = ["qat-iommu", "doctor", "--json", "--memlock", "4K"];
+    Diagnosis::by(&mut nobody(&doctor))
 }
 
 fn node_closed_to_a_user(_: &Host) -> Result<()> {
@@ -362,49 +348,6 @@ fn huge_pages_used_up(_: &Host) -> Result<()> {
         .fails_only_with(&[])
 }
 
-/// The directory of this kernel's modules, writable until this goes.
-pub struct WritableModules(String);
-
-impl WritableModules {
-    pub fn new() -> Result<Self> {
-        let release = rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned();
-        let modules = format!("/lib/modules/{release}");
-        let layer = "/run/tool-modules";
-        fs::create_dir_all(layer)?;
-        run("mount", &["-t", "tmpfs", "tool", layer])?;
-        fs::create_dir_all(format!("{layer}/upper"))?;
-        fs::create_dir_all(format!("{layer}/work"))?;
-        let options = format!("lowerdir={modules},upperdir={layer}/upper,workdir={layer}/work");
-        run(
-            "mount",
-            &["-t", "overlay", "-o", &options, "tool", &modules],
-        )?;
-        Ok(Self(modules))
-    }
-
-    /// Installs the module as `make install` does.
-    pub fn install(&self, host: &Host) -> Result<()> {
-        let updates = format!("{}/updates", self.0);
-        fs::create_dir_all(&updates)?;
-        fs::copy(
-            crate::module::file(host, OWN_DRIVER),
-            format!("{updates}/qat_iommu.ko"),
-        )
-        .context("cannot install the module")?;
-        Ok(())
-    }
-}
-
-impl Drop for WritableModules {
-    fn drop(&mut self) {
-        let _ = run("umount", &[&self.0]);
-        let _ = run("umount", &["/run/tool-modules"]);
-    }
-}
-
 fn module_not_loaded(host: &Host) -> Result<()> {
     let modules = WritableModules::new()?;
     modules.install(host)?;
@@ -466,26 +409,6 @@ fn physical_maps_off(host: &Host) -> Result<()> {
         "modprobe qat_iommu phys=ram",
     )?;
     found.fails_only_with(&[])
-}
-
-/// An entry that a kernel client leaves when it is removed; `act` gets its IOVA.
-pub fn with_leftover(host: &Host, act: impl FnOnce(u64) -> Result<()>) -> Result<()> {
-    let client = Loaded::new(host, KCLIENT, &[])?;
-    let file = CommandFile::kclient();
-    let answer = file.run("alloc 4096")?;
-    let (_, phys) = answer.split_once(" 0x").context("an address")?;
-    let phys = u64::from_str_radix(phys, 16)?;
-    file.expect(&format!("map {phys:#x} {phys:#x} 4096"), "0")?;
-    drop(client);
-    let result = act(phys);
-    // What it left stands in the way of everything that follows.
-    let _ = tool::output(&mut tool::tool(&[
-        "unmap",
-        "--force",
-        &format!("{phys:#x}"),
-        "4096",
-    ]));
-    result
 }
 
 fn mapping_left_behind(host: &Host) -> Result<()> {

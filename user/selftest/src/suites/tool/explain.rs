@@ -9,7 +9,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::abi::{Context, READ, WRITE};
+use super::setting::{with_hostdrv, with_leftover, Client};
+use crate::abi::{Context, BOTH, READ, WRITE};
 use crate::dma::pf::Engine;
 use crate::dma::{self, fresh_iova, Bench, Dma};
 use crate::expect;
@@ -18,7 +19,6 @@ use crate::host::{self, Bdf, Device, Host, Iommu, OWN_DRIVER};
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::{Buffer, PAGE};
-use crate::module::{CommandFile, Loaded, HOSTDRV, KCLIENT};
 use crate::tool;
 
 const PAGE_U64: u64 = 4096;
@@ -164,11 +164,21 @@ fn names_me(mapping: &Value, first: u64) -> Result<()> {
     Ok(())
 }
 
+/// A page that the PF reaches, and where.
+fn mapped(host: &Host) -> Result<(Bench, Buffer, u64)> {
+    mapped_for(host, BOTH)
+}
+
+/// The same, for some accesses only.
+fn mapped_for(host: &Host, access: u32) -> Result<(Bench, Buffer, u64)> {
+    let (bench, page, at) = (Bench::new(host)?, Buffer::page()?, fresh_iova(1));
+    let done = bench.context.map_with(page.phys(), at, PAGE_U64, access);
+    expect::succeeds("map", done)?;
+    Ok((bench, page, at))
+}
+
 fn used_after_unmap(host: &Host) -> Result<()> {
-    let mut bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    bench.map(&page, at)?;
+    let (mut bench, page, at) = mapped(host)?;
     bench.reaches(at, &page)?;
     bench.unmap(&page, at)?;
     for access in [Access::Read, Access::Write] {
@@ -182,10 +192,7 @@ fn used_after_unmap(host: &Host) -> Result<()> {
 }
 
 fn unmapped_and_mapped_again(host: &Host) -> Result<()> {
-    let mut bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    bench.map(&page, at)?;
+    let (mut bench, page, at) = mapped(host)?;
     bench.unmap(&page, at)?;
     let line = fault(bench.dev.as_mut(), at, Access::Read)?;
     bench.map(&page, at)?;
@@ -227,11 +234,7 @@ fn before_the_start(host: &Host) -> Result<()> {
 }
 
 fn written_though_read_only(host: &Host) -> Result<()> {
-    let mut bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    let mapped = bench.context.map_with(page.phys(), at, PAGE_U64, READ);
-    expect::succeeds("map", mapped)?;
+    let (mut bench, page, at) = mapped_for(host, READ)?;
     let line = fault(bench.dev.as_mut(), at, Access::Write)?;
     let told = is(&line, &host.pf()?, Access::Write, "write-to-read-only")?;
     names_me(&told["mapping"], at)?;
@@ -243,11 +246,7 @@ fn written_though_read_only(host: &Host) -> Result<()> {
 
 /// QEMU hands an emulated PF no page that it may write and not read; edu is held to it.
 fn read_though_write_only(host: &Host) -> Result<()> {
-    let mut bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    let mapped = bench.context.map_with(page.phys(), at, PAGE_U64, WRITE);
-    expect::succeeds("map", mapped)?;
+    let (mut bench, page, at) = mapped_for(host, WRITE)?;
     let line = fault(bench.dev.as_mut(), at, Access::Read)?;
     let told = is(&line, &host.pf()?, Access::Read, "read-of-write-only")?;
     names_me(&told["mapping"], at)?;
@@ -256,10 +255,7 @@ fn read_though_write_only(host: &Host) -> Result<()> {
 
 /// What is found is said: who, where, when, and what to do.
 fn said_to_people(host: &Host) -> Result<()> {
-    let mut bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    bench.map(&page, at)?;
+    let (mut bench, page, at) = mapped(host)?;
     bench.unmap(&page, at)?;
     let line = fault(bench.dev.as_mut(), at, Access::Read)?;
     let told = is(&line, &host.pf()?, Access::Read, "used-after-unmap")?;
@@ -314,29 +310,13 @@ fn mapped_too_late(host: &Host) -> Result<()> {
 fn with_shared_pf(host: &Host, act: impl FnOnce(&Bdf) -> Result<()>) -> Result<()> {
     let pfs = host.all_pfs()?;
     let other = pfs.get(1).context("this test wants two PFs")?;
-    let driver = Loaded::new(host, HOSTDRV, &[])?;
-    other.unbind()?;
-    other.bind(HOSTDRV)?;
-    let result = act(other);
-    if other.driver().is_some() {
-        other.unbind()?;
-    }
-    drop(driver);
-    other.bind(OWN_DRIVER)?;
-    result
+    with_hostdrv(host, other, || act(other))
 }
 
 /// A context that maps for one PF.
 fn attached(pf: &Bdf) -> Result<Context> {
     let context = Context::open()?;
-    let (segment, bus, device, function) = pf.numbers()?;
-    let mut request = crate::abi::attach_request();
-    (request.flags, request.segment) = (0, segment);
-    (request.bus, request.device, request.function) = (bus, device, function);
-    expect::succeeds(
-        "attach",
-        context.ioctl(qat_iommu_uapi::QAT_IOMMU_ATTACH, &mut request),
-    )?;
+    pf.attach(&context)?;
     Ok(context)
 }
 
@@ -355,10 +335,7 @@ fn in_another_pfs_space(host: &Host) -> Result<()> {
 }
 
 fn physical_address_of_a_mapping(host: &Host) -> Result<()> {
-    let mut bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    bench.map(&page, at)?;
+    let (mut bench, page, at) = mapped(host)?;
     let line = fault(bench.dev.as_mut(), page.phys(), Access::Read)?;
     let told = is(&line, &host.pf()?, Access::Read, "physical-address")?;
     names_me(&told["mapping"], at)?;
@@ -412,13 +389,11 @@ fn released_by_exit(host: &Host) -> Result<()> {
 
 fn kernel_client_s_mapping(host: &Host) -> Result<()> {
     let mut bench = Bench::new(host)?;
-    let client = Loaded::new(host, KCLIENT, &[])?;
-    let file = CommandFile::kclient();
-    let answer = file.run("alloc 4096")?;
-    let (_, phys) = answer.split_once(" 0x").context("an address")?;
-    let phys = u64::from_str_radix(phys, 16)?;
-    file.expect(&format!("map {phys:#x} {phys:#x} 4096"), "0")?;
-    file.expect(&format!("unmap {phys:#x} 4096"), "0")?;
+    let client = Client::with_a_page(host)?;
+    let phys = client.phys;
+    client
+        .commands
+        .expect(&format!("unmap {phys:#x} 4096"), "0")?;
     let line = fault(bench.dev.as_mut(), phys, Access::Read)?;
     let told = is(&line, &host.pf()?, Access::Read, "used-after-unmap")?;
     let caller = told["gone"]["caller"].as_str().unwrap_or_default();
@@ -430,7 +405,7 @@ fn kernel_client_s_mapping(host: &Host) -> Result<()> {
 fn forced_out(host: &Host) -> Result<()> {
     let mut bench = Bench::new(host)?;
     let mut at = 0;
-    super::doctor::with_leftover(host, |iova| {
+    with_leftover(host, |iova| {
         at = iova;
         tool::json(&["unmap", "--force", &format!("{iova:#x}"), "4K"]).map(drop)
     })?;
@@ -500,10 +475,7 @@ fn released_by_unbind(host: &Host) -> Result<()> {
 }
 
 fn bare_addresses(host: &Host) -> Result<()> {
-    let bench = Bench::new(host)?;
-    let page = Buffer::page()?;
-    let at = fresh_iova(1);
-    bench.map(&page, at)?;
+    let (bench, page, at) = mapped(host)?;
     let cause = |address: u64| -> Result<Value> { explain(&format!("{address:#x}")) };
     let told = cause(at)?;
     expect::equal("cause", &told["cause"], &json!("mapped-now"))?;

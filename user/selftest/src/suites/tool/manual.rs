@@ -28,20 +28,14 @@ pub fn tests() -> Vec<Test<Host>> {
     list_tests![help, json, completions, man_pages, usage_errors]
 }
 
-fn text(arguments: &[&str]) -> Result<String> {
-    let output = tool::output(&mut tool::tool(arguments))?;
-    ensure!(output.status.success(), "qat-iommu {arguments:?} failed");
-    Ok(String::from_utf8(output.stdout)?)
-}
-
 fn help(_: &Host) -> Result<()> {
-    let all = text(&["--help"])?;
+    let all = tool::text(&["--help"])?;
     for name in SUBCOMMANDS {
         ensure!(
             all.lines().any(|line| line.trim_start().starts_with(name)),
             "--help lacks {name}"
         );
-        let help = text(&[name, "--help"])?;
+        let help = tool::text(&[name, "--help"])?;
         let usage = format!("Usage: qat-iommu {name}");
         ensure!(
             help.contains(&usage) && help.contains("--json"),
@@ -97,7 +91,7 @@ fn json(_: &Host) -> Result<()> {
 
 fn completions(_: &Host) -> Result<()> {
     for shell in ["bash", "zsh", "fish"] {
-        let script = text(&["completions", shell])?;
+        let script = tool::text(&["completions", shell])?;
         for name in SUBCOMMANDS {
             ensure!(
                 script.contains(name),
@@ -126,7 +120,7 @@ fn completions(_: &Host) -> Result<()> {
 fn man_pages(_: &Host) -> Result<()> {
     let directory = "/tmp/tool-man";
     fs::create_dir_all(directory)?;
-    text(&["man", directory])?;
+    tool::text(&["man", directory])?;
     for name in ["qat-iommu".to_owned()]
         .into_iter()
         .chain(SUBCOMMANDS.map(|name| format!("qat-iommu-{name}")))

@@ -6,6 +6,7 @@ use anyhow::{ensure, Context as _, Result};
 use std::fs;
 use std::process::Command;
 
+use super::setting::run;
 use crate::host::Host;
 use crate::ktap::{list_tests, Test};
 use crate::tool::Diagnosis;
@@ -23,13 +24,6 @@ pub fn tests() -> Vec<Test<Host>> {
         built_into_the_program,
         not_a_program,
     ]
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {said}");
-    Ok(())
 }
 
 /// Compiles C; the arguments follow the source.
