@@ -66,11 +66,14 @@ absent() {
 	done
 }
 
-# unowned: every file that no package owns, but for what is no package's business.
+# unowned: every file that no package owns, but for what is no package's business: this project's
+# own folder, which is shown in there, first of all.
 unowned() {
+	local project
+	project=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
 	comm -23 \
 		<(find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /run -o -path /srv \
-			-o -path /root -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache/apt -o -path /var/log \) \
+			-o -path "$project" -o -path /root -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache/apt -o -path /var/log \) \
 			-prune -o -print | sort -u) \
 		<(cat /var/lib/dpkg/info/*.list | sed 's,^/\(lib\|lib64\|bin\|sbin\)\(/\|$\),/usr/\1\2,' | sort -u)
 }
