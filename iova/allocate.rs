@@ -68,19 +68,49 @@ impl<T> Layout<T> {
         Span::new(first, request.length).map_err(|_| NoSpace)
     }
 
+    /// Finds a free range for several mappings side by side. There may be none although each of them
+    /// would find room: it is above the floor, aligned as wanted, and in one piece.
+    ///
+    /// Whoever does not record them all after that says so with [`Self::forget_search`].
+    pub(crate) fn allocate_together(&mut self, request: Request) -> Option<Span<Iova>> {
+        let first = match self.live.recent.take(request) {
+            Some(first) => first,
+            None => self.search_above(request, self.above(request)?)?,
+        };
+        Span::new(first, request.length).ok()
+    }
+
+    /// What was found was not recorded.
+    pub(crate) fn forget_search(&mut self) {
+        self.live.recent.forget();
+    }
+
+    /// The highest that is ever chosen.
+    fn top(&self) -> Iova {
+        self.aperture.last().min(Iova::new(CEILING))
+    }
+
+    /// Where a request is served first, if there is something above its floor.
+    fn above(&self, request: Request) -> Option<Span<Iova>> {
+        let first = request.floor.max(self.aperture.first());
+        Span::from_bounds(first, self.top()).ok()
+    }
+
+    /// The highest place above the floor that is aligned as wanted, which is remembered.
+    fn search_above(&mut self, request: Request, above: Span<Iova>) -> Option<Iova> {
+        self.live.recent.forget();
+        let found = self.highest_free(above, request.length, request.wanted, TRIES)?;
+        self.live.recent.learn(request, found.at, found.low);
+        Some(found.at)
+    }
+
     fn search(&mut self, request: Request) -> Option<Iova> {
         self.live.recent.forget();
-        let top = self.aperture.last().min(Iova::new(CEILING));
-        let lowest = self.aperture.first();
         // Not only what is below the floor: a range may also lie across it.
-        let whole = Span::from_bounds(lowest, top).ok()?;
-        if let Ok(above) = Span::from_bounds(request.floor.max(lowest), top) {
-            let found = self.highest_free(above, request.length, request.wanted, TRIES);
-            if let Some(found) = found {
-                self.live.recent.learn(request, found.at, found.low);
-                return Some(found.at);
-            }
-            let found = self.allocate_in(above, request);
+        let whole = Span::from_bounds(self.aperture.first(), self.top()).ok()?;
+        if let Some(above) = self.above(request) {
+            let found = self.search_above(request, above);
+            let found = found.or_else(|| self.allocate_in(above, request));
             if found.is_some() {
                 return found;
             }

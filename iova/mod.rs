@@ -24,6 +24,7 @@ pub(crate) mod list;
 pub(crate) mod pages;
 pub(crate) mod reserved;
 pub(crate) mod span;
+mod together;
 pub(crate) mod tree;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(crate) struct Node<T> {
     pub(super) height: u8,
     /// Both sides are equally high.
     pub(super) even: bool,
-    value: T,
+    pub(super) value: T,
 }
 
 impl<T> Node<T> {
@@ -73,7 +73,7 @@ impl<T> Node<T> {
     }
 
     /// Brings the height up to date with the children.
-    fn measure(&mut self) {
+    pub(super) fn measure(&mut self) {
         let (left, right) = (height(&self.left), height(&self.right));
         self.height = cmp::max(left, right).saturating_add(1);
         self.even = left == right;
@@ -89,8 +89,15 @@ impl<T> Node<T> {
         }
     }
 
+    /// Is in no tree any more, and has no children.
+    pub(super) fn detach(&mut self) {
+        self.gap = 0;
+        self.height = 1;
+        self.even = true;
+    }
+
     /// Notes that there is a gap of this size.
-    fn raise(&mut self, gap: u64) {
+    pub(super) fn raise(&mut self, gap: u64) {
         self.gap = cmp::max(self.gap, gap);
     }
 }
@@ -98,7 +105,7 @@ impl<T> Node<T> {
 /// An ordered set of ranges that do not overlap.
 pub(crate) struct Tree<T> {
     pub(super) root: Link<T>,
-    len: usize,
+    pub(super) len: usize,
     /// From the lowest to the highest address in a range.
     pub(super) hull: Option<Span<Iova>>,
     /// What the last search for room has found out.
@@ -241,9 +248,7 @@ impl<T> Tree<T> {
     fn removed(&mut self, mut node: Box<Node<T>>) -> Box<Node<T>> {
         self.len = self.len.saturating_sub(1);
         self.recent.removed(node.span);
-        node.gap = 0;
-        node.height = 1;
-        node.even = true;
+        node.detach();
         node
     }
 
@@ -334,7 +339,7 @@ pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
     first.raw().saturating_sub(last.raw()).saturating_sub(1)
 }
 
-fn height<T>(link: &Link<T>) -> u8 {
+pub(super) fn height<T>(link: &Link<T>) -> u8 {
     link.as_deref().map_or(0, |node| node.height)
 }
 
@@ -394,7 +399,7 @@ fn unlink<T>(link: &mut Link<T>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
 }
 
 /// The lowest node of a subtree.
-fn first_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
+pub(super) fn first_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
     let mut found = None;
     while let Some(node) = from {
         found = from;
@@ -404,7 +409,7 @@ fn first_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
 }
 
 /// The highest node of a subtree.
-fn last_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
+pub(super) fn last_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
     let mut found = None;
     while let Some(node) = from {
         found = from;
@@ -414,7 +419,7 @@ fn last_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
 }
 
 /// Takes out the lowest node of a subtree, and says whether the subtree has another height now.
-fn take_first<T>(link: &mut Link<T>) -> Option<(Box<Node<T>>, bool)> {
+pub(super) fn take_first<T>(link: &mut Link<T>) -> Option<(Box<Node<T>>, bool)> {
     let here = link.as_deref_mut()?;
     if here.left.is_some() {
         let (node, lower) = take_first(&mut here.left)?;
@@ -427,7 +432,7 @@ fn take_first<T>(link: &mut Link<T>) -> Option<(Box<Node<T>>, bool)> {
 
 /// After a change of height below: brings the root of a subtree up to date and into balance, and says
 /// whether the subtree's height is another than before.
-fn settle<T>(link: &mut Link<T>) -> bool {
+pub(super) fn settle<T>(link: &mut Link<T>) -> bool {
     let Some(node) = link.as_deref_mut() else {
         return true;
     };

@@ -199,6 +199,15 @@ pub(crate) fn vacant() -> Result<Slot> {
     )?)
 }
 
+/// What became of buffers that were to lie side by side.
+enum Together {
+    Done,
+    /// There is no room for that, or their places are chosen otherwise. Nothing was changed.
+    No,
+    /// As [`Space::map_users`] fails.
+    Failed(usize, Refusal, List<Entry>),
+}
+
 /// Why a PF was not taken into a space.
 pub(crate) enum JoinError {
     /// Its IOMMU cannot use the domain of the space.
@@ -594,6 +603,11 @@ impl Space {
         mut told: impl FnMut(Span<Iova>),
     ) -> Result<(), (usize, Refusal, List<Entry>)> {
         let mut guard = self.state.lock();
+        match guard.map_together(slots, &mut told) {
+            Together::Done => return Ok(()),
+            Together::Failed(index, why, gone) => return Err((index, why, gone)),
+            Together::No => {}
+        }
         let mut mapped: usize = 0;
         let mut failed = None;
         for (index, (slot, place)) in slots.iter_mut().enumerate() {
@@ -648,17 +662,10 @@ impl Space {
         account: &Account,
     ) -> Result<List<Entry>, (usize, Refusal)> {
         let mut guard = self.state.lock();
-        let mut gone = List::new();
-        for (index, span) in spans.iter().enumerate() {
-            // Taken out one by one, so that a range that is named twice is missing the second time.
-            match guard.strike(*span, |entry| entry.is_user_of(account)) {
-                Some(slot) => gone.push(slot),
-                None => {
-                    guard.put_back(&mut gone);
-                    return Err((index, RangeError::NotFound.into()));
-                }
-            }
-        }
+        let mut gone = match guard.strike_all(spans, |entry| entry.is_user_of(account)) {
+            Some(gone) => gone,
+            None => guard.strike_each(spans, |entry| entry.is_user_of(account))?,
+        };
         let count = gone.len();
         guard.unmap_all(&mut gone, Why::Unmap);
         if gone.len() < count {
@@ -898,6 +905,49 @@ impl State {
         Some(slot)
     }
 
+    /// Forgets mappings that are neighbours and are named in their order, upward or downward, if all
+    /// are `wanted`. Else nothing is changed.
+    fn strike_all(
+        &mut self,
+        spans: &[Span<Iova>],
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Option<List<Entry>> {
+        let (first, last) = (spans.first()?, spans.last()?);
+        let upward = first.first() <= last.first();
+        let spans = spans.iter().copied();
+        let live = self.layout.live_mut();
+        let gone = if upward {
+            live.remove_all(spans, wanted)
+        } else {
+            live.remove_all(spans.rev(), wanted)
+        }?;
+        for slot in gone.iter() {
+            self.amount -= Amount::of(slot);
+        }
+        Some(gone)
+    }
+
+    /// Forgets mappings if all are `wanted`. Else nothing is changed, and the first is named that is
+    /// not.
+    fn strike_each(
+        &mut self,
+        spans: &[Span<Iova>],
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<List<Entry>, (usize, Refusal)> {
+        let mut gone = List::new();
+        for (index, span) in spans.iter().enumerate() {
+            // Taken out one by one, so that a range that is named twice is missing the second time.
+            match self.strike(*span, &wanted) {
+                Some(slot) => gone.push(slot),
+                None => {
+                    self.put_back(&mut gone);
+                    return Err((index, RangeError::NotFound.into()));
+                }
+            }
+        }
+        Ok(gone)
+    }
+
     /// Makes what was just recorded at `span` in the domain. On failure nothing is mapped or
     /// recorded, and the slot is handed back, unless its range is poisoned.
     fn program(&mut self, span: Span<Iova>) -> Result<(), (Refusal, Option<Slot>)> {
@@ -974,6 +1024,122 @@ impl State {
         }
         trace::map_user(self.id, context, span, va);
         Ok(span)
+    }
+
+    /// Maps pinned buffers side by side, if there is room for that and nobody chose otherwise.
+    fn map_together(
+        &mut self,
+        slots: &mut [(Option<Slot>, Place)],
+        told: &mut impl FnMut(Span<Iova>),
+    ) -> Together {
+        let Some(room) = self.room_for_all(slots) else {
+            return Together::No;
+        };
+        let mut made = List::new();
+        let mut failed = None;
+        let mut next = Some(room.first());
+        for (index, (slot, place)) in slots.iter_mut().enumerate() {
+            match self.make_next(slot, &mut next) {
+                Ok((node, span)) => {
+                    made.push(node);
+                    *place = Place::At(span);
+                    told(span);
+                }
+                Err(why) => {
+                    failed = Some((index, why));
+                    break;
+                }
+            }
+        }
+        let count = made.len();
+        if failed.is_none() {
+            match self.layout.live_mut().insert_all(made) {
+                Ok(()) => {
+                    let bytes = room
+                        .last()
+                        .raw()
+                        .wrapping_sub(room.first().raw())
+                        .wrapping_add(1);
+                    self.amount += Amount::pinned(bytes);
+                    return Together::Done;
+                }
+                Err(back) => made = back,
+            }
+        }
+        let (index, why) = failed.unwrap_or((count, RangeError::Overlap.into()));
+        self.layout.forget_search();
+        self.unmap_all(&mut made, Why::Failed);
+        Together::Failed(index, why, made)
+    }
+
+    /// Makes a pinned buffer in the domain at `next`, which is then the address behind it. What cannot be
+    /// made stays in `slot`, unless its range is poisoned.
+    #[inline]
+    fn make_next(
+        &mut self,
+        slot: &mut Option<Slot>,
+        next: &mut Option<Iova>,
+    ) -> Result<(Slot, Span<Iova>), Refusal> {
+        let (Some(backing), Some(node), Some(first)) = (&self.backing, slot.as_mut(), *next) else {
+            return Err(Refusal::NoPf);
+        };
+        let Entry::User(user) = node.value() else {
+            return Err(Refusal::NoPf);
+        };
+        let span = Span::new(first, Length::new(user.pins.buffer().length())?)?;
+        let result = match user.pins.contiguous() {
+            Some(phys) => backing.map(span, phys.first(), user.access),
+            None => backing.map_runs(span, user.pins.scattered(), user.access),
+        };
+        let (context, va) = (user.pins.account().id, user.pins.buffer().va());
+        node.set_span(span);
+        match (result, slot.take()) {
+            (Ok(()), Some(node)) => {
+                trace::map_user(self.id, context, span, va);
+                *next = span.last().checked_add(1);
+                Ok((node, span))
+            }
+            (Ok(()), None) => Err(Refusal::NoPf),
+            (Err(failed), node) => {
+                match node {
+                    Some(node) if !failed.undone => self.poison(node),
+                    node => *slot = node,
+                }
+                Err(failed.err.into())
+            }
+        }
+    }
+
+    /// A free range in which buffers can lie side by side, each aligned as well as it could be alone.
+    fn room_for_all(&mut self, slots: &[(Option<Slot>, Place)]) -> Option<Span<Iova>> {
+        let backing = self.backing.as_ref()?;
+        if slots.len() < 2 || self.pfs.is_empty() || backing.is_shared() || !backing.translates() {
+            return None;
+        }
+        let pages = backing.page_sizes().ok()?;
+        let mut bytes: u64 = 0;
+        let mut wanted = Alignment::PAGE;
+        for (slot, place) in slots {
+            let (Some(Entry::User(user)), Place::Any(required)) =
+                (slot.as_deref().map(Node::value), *place)
+            else {
+                return None;
+            };
+            let align = best_for(pages, user, user.pins.contiguous())
+                .ok()?
+                .max(required);
+            if align.round_down(bytes) != bytes {
+                return None;
+            }
+            wanted = wanted.max(align);
+            bytes = bytes.checked_add(user.pins.buffer().length())?;
+        }
+        self.layout.allocate_together(Request {
+            length: Length::new(bytes).ok()?,
+            wanted,
+            required: wanted,
+            floor: ffi::ram_end(),
+        })
     }
 
     /// Finds the place for a buffer, and whether it was chosen here: then it is free.

@@ -5,7 +5,6 @@
 
 use super::{
     Entry,
-    Slot,
     Space, //
 };
 use crate::{
@@ -139,13 +138,21 @@ pub(super) struct Amount {
 }
 
 impl Amount {
-    /// What one mapping adds.
-    #[inline]
-    pub(super) fn of(slot: &Slot) -> Self {
-        let bytes = length(slot.span());
+    /// What pinned buffers of so many bytes add.
+    pub(super) fn pinned(bytes: u64) -> Self {
         Self {
             bytes,
-            pinned: match slot.value() {
+            pinned: bytes,
+        }
+    }
+
+    /// What one mapping adds.
+    #[inline]
+    pub(super) fn of(node: &Node<Entry>) -> Self {
+        let bytes = length(node.span());
+        Self {
+            bytes,
+            pinned: match node.value() {
                 Entry::User(_) => bytes,
                 Entry::Classic(_) | Entry::Poisoned => 0,
             },

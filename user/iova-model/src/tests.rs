@@ -8,6 +8,7 @@ mod layout;
 mod list;
 mod reserved;
 mod scale;
+mod together;
 mod tree;
 
 use crate::{
