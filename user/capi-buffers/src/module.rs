@@ -9,25 +9,30 @@ use crate::{
 use libc::{EIO, ENODEV, ENOENT};
 use qat_iommu::{Access, Context, Error, Iova, UserBuffer};
 use qat_iommu_capi_core::{Failure, Process};
+use std::cell::Cell;
 
 /// The module, as one process reaches it.
 #[derive(Debug, Clone, Copy)]
 pub struct Module<'a>(pub &'a Process);
 
 impl Backend for Module<'_> {
+    #[inline(always)]
     fn map(&self, request: &Request) -> Result<(u64, Owner), Failure> {
         let buffer = UserBuffer {
             address: request.address,
             length: request.length,
         };
-        self.0.attempt(|context| {
+        let (access, placement) = (request.access, request.placement);
+        let (iova, context) = self.0.attempt(move |context| {
             // SAFETY: the C program that asks for it answers for its buffer, as it does
             // for every other pointer that it hands to C functions.
-            let iova = unsafe { context.map_user(buffer, request.access, request.placement)? };
-            Ok((iova.get(), Owner::Context(context)))
-        })
+            let iova = unsafe { context.map_user(buffer, access, placement)? };
+            Ok((iova.get(), context))
+        })?;
+        Ok((iova, Owner::Context(context)))
     }
 
+    #[inline]
     fn unmap(&self, record: &Record) -> Result<(), NotUnmapped> {
         let context = context_of(record)?;
         let (iova, length) = range(record);
@@ -51,19 +56,19 @@ impl Module<'_> {
         access: Access,
         alignment: u64,
     ) -> Result<Vec<u64>, (Failure, Option<usize>)> {
-        let mut culprit = None;
+        let culprit = Cell::new(None);
         let mapped = self.0.attempt(|context| {
             // SAFETY: as in `map`.
             let iovas = unsafe { context.map_user_batch(wanted, access, alignment) };
             match iovas {
                 Ok(iovas) => Ok((iovas, Owner::Context(context))),
                 Err((error, index)) => {
-                    culprit = index;
+                    culprit.set(index);
                     Err(error)
                 }
             }
         });
-        let (iovas, owner) = mapped.map_err(|failure| (failure, culprit))?;
+        let (iovas, owner) = mapped.map_err(|failure| (failure, culprit.get()))?;
         let iovas: Vec<u64> = iovas.into_iter().map(Iova::get).collect();
         buffers.add(wanted.iter().zip(&iovas).map(|(buffer, iova)| Record {
             address: buffer.address,
@@ -114,10 +119,12 @@ impl Module<'_> {
 }
 
 /// Whether a mapping was made through the module.
+#[inline]
 pub fn is_module(owner: Owner) -> bool {
     matches!(owner, Owner::Context(_))
 }
 
+#[inline]
 fn context_of(record: &Record) -> Result<&'static Context, NotUnmapped> {
     match record.owner {
         Owner::Context(context) => Ok(context),
@@ -125,11 +132,13 @@ fn context_of(record: &Record) -> Result<&'static Context, NotUnmapped> {
     }
 }
 
+#[inline]
 fn range(record: &Record) -> (Iova, u64) {
     // usize has at most 64 bits wherever Linux runs.
     (Iova::new(record.iova), record.length as u64)
 }
 
+#[cold]
 fn not_unmapped(context: &Context, error: Error) -> NotUnmapped {
     let errno = error.errno();
     if !context.is_intact() {

@@ -52,6 +52,7 @@ pub(crate) struct Span {
 
 impl Span {
     /// The buffer of `length` bytes at `first`. `None` if it has no bytes or wraps.
+    #[inline]
     pub(crate) fn new(first: usize, length: usize, iova: u64) -> Option<Self> {
         let last = first.checked_add(length.checked_sub(1)?)?;
         Some(Self { first, last, iova })

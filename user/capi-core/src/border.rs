@@ -2,7 +2,7 @@
 //! The border between C and Rust: results become return values and errno, and a
 //! panic becomes a failure. errno is left alone by calls that succeed.
 
-use crate::{errno, Failure};
+use crate::{errno::Errno, Failure};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 /// CPA_STATUS_SUCCESS of Intel's `cpa.h`.
@@ -11,6 +11,7 @@ const SUCCESS: i32 = 0;
 const FAIL: i32 = -1;
 
 /// Runs the body of the exported function `call`, which returns a CpaStatus.
+#[inline]
 pub fn status(call: &str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
     match cross(call, body) {
         Some(()) => SUCCESS,
@@ -20,36 +21,47 @@ pub fn status(call: &str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
 
 /// Runs the body of the exported function `call`, which returns a size, 0 for a
 /// failure.
+#[inline]
 pub fn size(call: &str, body: impl FnOnce() -> Result<usize, Failure>) -> usize {
     cross(call, body).unwrap_or(0)
 }
 
 /// Runs the body of the exported function `call`, which returns `failed` for a failure.
+#[inline]
 pub fn value<T>(call: &str, failed: T, body: impl FnOnce() -> Result<T, Failure>) -> T {
     cross(call, body).unwrap_or(failed)
 }
 
+#[inline]
 fn cross<T>(call: &str, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
-    let before = errno::get();
+    let errno = Errno::of_this_thread();
+    let before = errno.get();
     // Unwind safety: what the bodies share with later calls is one atomic pointer,
     // which is always whole.
-    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        Err(Failure::new(
-            libc::EIO,
-            "an error in the library itself; please report it with the message before this one",
-        ))
-    });
-    match outcome {
-        Ok(value) => {
-            errno::set(before);
-            Some(value)
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(value)) => {
+            errno.set(before);
+            return Some(value);
         }
-        Err(failure) => {
-            failure.report(call);
-            errno::set(failure.errno());
-            None
-        }
+        Ok(Err(failure)) => failed(call, &failure, errno),
+        Err(_) => failed(call, &panicked(), errno),
     }
+    None
+}
+
+#[cold]
+#[inline(never)]
+fn failed(call: &str, failure: &Failure, errno: Errno) {
+    failure.report(call);
+    errno.set(failure.errno());
+}
+
+#[cold]
+fn panicked() -> Failure {
+    Failure::new(
+        libc::EIO,
+        "an error in the library itself; please report it with the message before this one",
+    )
 }
 
 #[cfg(test)]
@@ -58,28 +70,31 @@ mod tests {
 
     #[test]
     fn success_leaves_errno_alone() {
-        errno::set(libc::ESRCH);
+        let errno = Errno::of_this_thread();
+        errno.set(libc::ESRCH);
         let result = status("test", || {
-            errno::set(libc::ENOMEM);
+            errno.set(libc::ENOMEM);
             Ok(())
         });
-        assert_eq!((result, errno::get()), (0, libc::ESRCH));
+        assert_eq!((result, errno.get()), (0, libc::ESRCH));
         assert_eq!(size("test", || Ok(4096)), 4096);
     }
 
     #[test]
     fn failure_sets_errno() {
+        let errno = Errno::of_this_thread();
         let result = status("test", || Err(Failure::new(libc::EEXIST, "mapped")));
-        assert_eq!((result, errno::get()), (-1, libc::EEXIST));
+        assert_eq!((result, errno.get()), (-1, libc::EEXIST));
         let result = value("test", 1, || Err(Failure::new(libc::ENOENT, "not mapped")));
-        assert_eq!((result, errno::get()), (1, libc::ENOENT));
+        assert_eq!((result, errno.get()), (1, libc::ENOENT));
         let result = size("test", || Err(Failure::new(libc::EOVERFLOW, "too big")));
-        assert_eq!((result, errno::get()), (0, libc::EOVERFLOW));
+        assert_eq!((result, errno.get()), (0, libc::EOVERFLOW));
     }
 
     #[test]
     fn a_panic_is_a_failure() {
+        let errno = Errno::of_this_thread();
         let result = status("test", || panic!("this panic is part of the test"));
-        assert_eq!((result, errno::get()), (-1, libc::EIO));
+        assert_eq!((result, errno.get()), (-1, libc::EIO));
     }
 }

@@ -5,20 +5,24 @@
 use crate::debug;
 use rustix::io::Errno;
 
-/// Why a call failed.
+/// Why a call failed. One word, so that results that may be one are passed on at no cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct Failure(Box<Reason>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reason {
     errno: i32,
-    reason: String,
+    text: String,
 }
 
 impl Failure {
     /// A failure that the library itself finds.
+    #[cold]
     pub fn new(errno: i32, reason: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Reason {
             errno,
-            reason: reason.into(),
-        }
+            text: reason.into(),
+        }))
     }
 
     /// There is no memory for the library's own records.
@@ -31,21 +35,22 @@ impl Failure {
 
     /// What the program finds in errno.
     pub fn errno(&self) -> i32 {
-        self.errno
+        self.0.errno
     }
 
     /// One line that says what was wrong and what to do.
     pub fn reason(&self) -> &str {
-        &self.reason
+        &self.0.text
     }
 
     /// Prints the reason if that is wanted.
     pub(crate) fn report(&self, call: &str) {
-        debug::say(&format!("{call}: {}", self.reason));
+        debug::say(&format!("{call}: {}", self.0.text));
     }
 }
 
 impl From<qat_iommu::Error> for Failure {
+    #[cold]
     fn from(error: qat_iommu::Error) -> Self {
         // To the caller it is all one whether the node or the device is missing.
         let errno = if error.module_missing() {

@@ -70,29 +70,76 @@ impl Process {
     /// new one if it turns out that the program has closed this one's descriptor. To ask
     /// beforehand, as [`Process::reach`] does, would cost a system call each time.
     ///
+    /// A descriptor that was closed refuses the command (EBADF). So does whatever file has got
+    /// its number since: no other driver of the kernel has commands of the letter `q` from
+    /// 0x80 up, and the answer to an unknown one is an error.
+    ///
+    /// The call is one that can be copied: what it holds need not be in memory for the sake
+    /// of the second time.
+    ///
     /// # Errors
     ///
     /// Those of the call and of [`Process::reach`]; ENODEV without the module, in a
     /// virtual machine as well.
+    #[inline(always)]
     pub fn attempt<T>(
         &self,
-        mut call: impl FnMut(&'static Context) -> Result<T, qat_iommu::Error>,
+        call: impl Fn(&'static Context) -> Result<T, qat_iommu::Error> + Copy,
     ) -> Result<T, Failure> {
-        if let Some(opened) = self.slot.made_here() {
-            match call(opened.context()) {
-                Err(error) if opened.context().is_intact() => return Err(error.into()),
-                // The descriptor is not ours any more: the error is of no interest.
-                Err(_) => {}
+        let now = call;
+        let error = match self.slot.made_here() {
+            Some(opened) => match now(opened.context()) {
                 Ok(value) => return Ok(value),
+                Err(error) => Some((opened, error)),
+            },
+            None => None,
+        };
+        match self.again(error, call) {
+            Ok(Some(value)) => Ok(value),
+            Ok(None) => Err(no_module()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// [`Process::attempt`] for calls that have nothing to do in a virtual machine without
+    /// the module: `None`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call and of [`Process::reach`].
+    #[inline(always)]
+    pub fn attempt_if_any<T>(
+        &self,
+        call: impl Fn(&'static Context) -> Result<T, qat_iommu::Error> + Copy,
+    ) -> Result<Option<T>, Failure> {
+        let now = call;
+        let error = match self.slot.made_here() {
+            Some(opened) => match now(opened.context()) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) => Some((opened, error)),
+            },
+            None => None,
+        };
+        self.again(error, call)
+    }
+
+    /// After a call that failed, on this context, or when there is none yet.
+    #[cold]
+    #[inline(never)]
+    fn again<T>(
+        &self,
+        failed: Option<(&'static Opened, qat_iommu::Error)>,
+        call: impl Fn(&'static Context) -> Result<T, qat_iommu::Error> + Copy,
+    ) -> Result<Option<T>, Failure> {
+        if let Some((opened, error)) = failed {
+            if opened.context().is_intact() {
+                return Err(error.into());
             }
+            // The descriptor is not ours any more: the error is of no interest.
         }
         match self.reach()? {
-            Reach::Module(context) => Ok(call(context)?),
-            Reach::NothingToDo => Err(Failure::new(
-                libc::ENODEV,
-                "the kernel module is not loaded, without which no buffer can be mapped, in a \
-                 virtual machine either; load it with `modprobe qat_iommu`",
-            )),
+            Reach::Module(context) => Ok(Some(call(context)?)),
+            Reach::NothingToDo => Ok(None),
         }
     }
 
@@ -111,6 +158,15 @@ impl Process {
         let mark = ForkMark::new().map_err(Failure::no_memory)?;
         Ok(Some(Opened::new(context, mark)))
     }
+}
+
+#[cold]
+fn no_module() -> Failure {
+    Failure::new(
+        libc::ENODEV,
+        "the kernel module is not loaded, without which no buffer can be mapped, in a virtual \
+         machine either; load it with `modprobe qat_iommu`",
+    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::*;
 use crate::Settings;
 use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
 use std::{
+    cell::RefCell,
     fs,
     os::fd::{AsFd, AsRawFd, RawFd},
     panic::{catch_unwind, AssertUnwindSafe},
@@ -221,11 +222,11 @@ fn a_call_is_made_again_when_the_descriptor_was_closed() {
     let status = in_child(|| {
         let process = process("/dev/null");
         let first = number(context(&process));
-        let mut used = Vec::new();
-        let mut call = |context: &'static Context| {
-            used.push(number(context));
+        let used = RefCell::new(Vec::new());
+        let call = |context: &'static Context| {
+            used.borrow_mut().push(number(context));
             let result = context.info();
-            if used.len() == 1 {
+            if used.borrow().len() == 1 {
                 // SAFETY: what a program does that closes descriptors it does not know of.
                 assert_eq!(unsafe { libc::close(number(context)) }, 0);
                 // The number is in use again, by something else.
@@ -233,15 +234,16 @@ fn a_call_is_made_again_when_the_descriptor_was_closed() {
             }
             result
         };
-        let refused = process.attempt(&mut call).unwrap_err().errno();
+        let refused = process.attempt(call).unwrap_err().errno();
+        let used = used.borrow();
         let calls = used.len();
-        let mut call = |_| -> Result<(), qat_iommu::Error> { Ok(()) };
+        let call = |_| -> Result<(), qat_iommu::Error> { Ok(()) };
         first_false(&[
             refused == libc::ENOTTY,
             calls == 2,
             used[0] == first,
             used[1] != first,
-            process.attempt(&mut call).is_ok(),
+            process.attempt(call).is_ok(),
         ])
     });
     assert_eq!(status, Some(0));

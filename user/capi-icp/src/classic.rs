@@ -17,26 +17,20 @@ pub(crate) fn remap_size(process: &Process, bytes: usize) -> Result<usize, Failu
         Ok(Reach::Module(context)) => context.info().map(|info| info.granule()).ok(),
         Ok(Reach::NothingToDo) | Err(_) => None,
     };
-    round_up(length(bytes)?, granule.unwrap_or_else(page_size))
+    round_up(length(bytes), granule.unwrap_or_else(page_size))
         .and_then(|rounded| usize::try_from(rounded).ok())
         .ok_or_else(overflow)
 }
 
+#[inline]
 pub(crate) fn map(process: &Process, phaddr: u64, iova: u64, bytes: usize) -> Result<(), Failure> {
-    match process.reach()? {
-        Reach::Module(context) => {
-            context.map_phys(
-                Phys::new(phaddr),
-                Iova::new(iova),
-                length(bytes)?,
-                Access::ReadWrite,
-            )?;
-            Ok(())
-        }
-        Reach::NothingToDo => Ok(()),
-    }
+    let (phys, iova, length) = (Phys::new(phaddr), Iova::new(iova), length(bytes));
+    process
+        .attempt_if_any(move |context| context.map_phys(phys, iova, length, Access::ReadWrite))?;
+    Ok(())
 }
 
+#[inline]
 pub(crate) fn unmap(process: &Process, iova: u64, bytes: usize) -> Result<(), Failure> {
     // The module takes the IOVAs of buffers as well: the table must not keep what goes.
     let wanted = Wanted::Pages {
@@ -49,16 +43,16 @@ pub(crate) fn unmap(process: &Process, iova: u64, bytes: usize) -> Result<(), Fa
             result => return result,
         }
     }
-    match process.reach()? {
-        Reach::Module(context) => Ok(context.unmap(Iova::new(iova), length(bytes)?)?),
-        Reach::NothingToDo => Ok(()),
-    }
+    process.attempt_if_any(move |context| context.unmap(Iova::new(iova), length(bytes)))?;
+    Ok(())
 }
 
-fn length(bytes: usize) -> Result<u64, Failure> {
-    u64::try_from(bytes).map_err(|_| overflow())
+/// usize has at most 64 bits wherever Linux runs.
+fn length(bytes: usize) -> u64 {
+    bytes as u64
 }
 
+#[cold]
 fn overflow() -> Failure {
     Failure::new(
         EOVERFLOW,

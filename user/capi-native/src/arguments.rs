@@ -13,37 +13,53 @@ pub(crate) const WRITE: u32 = 1 << 1;
 pub(crate) const FIXED: u32 = 1 << 2;
 
 /// What the device may do. `allowed` are flags of other meanings that may be there.
+#[inline]
 pub(crate) fn access(flags: u32, allowed: u32) -> Result<Access, Failure> {
-    let unknown = flags & !(READ | WRITE | allowed);
-    if unknown != 0 {
-        return Err(Failure::new(
-            EOPNOTSUPP,
-            format!("this call does not know the flags {unknown:#x}; leave them out"),
-        ));
+    if flags & !(READ | WRITE | allowed) != 0 {
+        return Err(unknown(flags & !(READ | WRITE | allowed)));
     }
     match (flags & READ != 0, flags & WRITE != 0) {
         (true, true) => Ok(Access::ReadWrite),
         (true, false) => Ok(Access::Read),
         (false, true) => Ok(Access::Write),
-        (false, false) => Err(Failure::new(
-            EINVAL,
-            "the flags let the device neither read nor write; give QAT_IOMMU_READ, \
-             QAT_IOMMU_WRITE or both",
-        )),
+        (false, false) => Err(no_access()),
     }
 }
 
+#[cold]
+fn unknown(flags: u32) -> Failure {
+    Failure::new(
+        EOPNOTSUPP,
+        format!("this call does not know the flags {flags:#x}; leave them out"),
+    )
+}
+
+#[cold]
+fn no_access() -> Failure {
+    Failure::new(
+        EINVAL,
+        "the flags let the device neither read nor write; give QAT_IOMMU_READ, QAT_IOMMU_WRITE \
+         or both",
+    )
+}
+
 /// Where a buffer is to be mapped; `iova` matters with `QAT_IOMMU_FIXED` only.
+#[inline]
 pub(crate) fn placement(flags: u32, alignment: u64, iova: u64) -> Result<Placement, Failure> {
     match (flags & FIXED != 0, alignment) {
         (true, 0) => Ok(Placement::Fixed(Iova::new(iova))),
-        (true, _) => Err(Failure::new(
-            EINVAL,
-            "there is an alignment as well as QAT_IOMMU_FIXED; give 0 for the alignment",
-        )),
+        (true, _) => Err(fixed_and_aligned()),
         (false, 0) => Ok(Placement::Any),
         (false, bytes) => Ok(Placement::Aligned(bytes)),
     }
+}
+
+#[cold]
+fn fixed_and_aligned() -> Failure {
+    Failure::new(
+        EINVAL,
+        "there is an alignment as well as QAT_IOMMU_FIXED; give 0 for the alignment",
+    )
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use qat_iommu_capi_buffers::{buffers, is_module, lookup, map, unmap, Module, Req
 use qat_iommu_capi_core::{status, Failure, PROCESS};
 use std::{ptr::NonNull, slice};
 
-static MODULE: Module<'static> = Module(&PROCESS);
+#[inline]
+fn module() -> Module<'static> {
+    Module(&PROCESS)
+}
 
 /// `struct qat_iommu_buffer` of `qat_iommu.h`.
 #[repr(C)]
@@ -48,7 +51,7 @@ pub unsafe extern "C" fn qat_iommu_map_user(
             placement: placement(flags, alignment, wanted)?,
             alone: false,
         };
-        let mapped = map(buffers()?, &MODULE, &request)?;
+        let mapped = map(buffers()?, &module(), &request)?;
         // SAFETY: as above.
         unsafe { iova.write(mapped) };
         Ok(())
@@ -73,7 +76,7 @@ pub extern "C" fn qat_iommu_unmap_iova(iova: u64, length: size_t) -> c_int {
 }
 
 fn take_away(wanted: Wanted) -> Result<(), Failure> {
-    unmap(buffers()?, &MODULE, wanted, is_module)
+    unmap(buffers()?, &module(), wanted, is_module)
 }
 
 /// Looks up the IOVA of a byte.
@@ -138,7 +141,7 @@ pub unsafe extern "C" fn qat_iommu_map_user_batch(
                 length: buffer.length,
             })
             .collect();
-        let iovas = MODULE
+        let iovas = module()
             .map_batch(buffers()?, &wanted, access, alignment)
             // SAFETY: the caller vouches for the pointer.
             .map_err(|(failure, index)| unsafe { name(failed, index, failure) })?;
@@ -172,7 +175,7 @@ pub unsafe extern "C" fn qat_iommu_unmap_batch(
             iova: buffer.iova,
             length: buffer.length,
         });
-        MODULE
+        module()
             .unmap_batch(buffers()?, wanted)
             // SAFETY: the caller vouches for the pointer.
             .map_err(|(failure, index)| unsafe { name(failed, index, failure) })
@@ -205,10 +208,12 @@ unsafe fn name(failed: *mut size_t, index: Option<usize>, failure: Failure) -> F
     failure
 }
 
+#[inline]
 fn present<T>(pointer: *mut T, what: &str) -> Result<NonNull<T>, Failure> {
     NonNull::new(pointer).ok_or_else(|| null(what))
 }
 
+#[cold]
 fn null(what: &str) -> Failure {
     Failure::new(EINVAL, format!("the pointer `{what}` is null; give one"))
 }

@@ -35,7 +35,7 @@ impl Choice {
 }
 
 /// Both ways of mapping.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Either<'a> {
     pub(crate) choice: Choice,
     pub(crate) registry: &'a Registry,
@@ -44,7 +44,16 @@ pub(crate) struct Either<'a> {
 
 impl Either<'_> {
     /// The container to map in; `None` for the PFs.
-    fn container(&self) -> Result<Option<Arc<Container>>, Failure> {
+    #[inline]
+    fn container(self) -> Result<Option<Arc<Container>>, Failure> {
+        if self.choice == Choice::Registered && !self.registry.ever() {
+            return Ok(None);
+        }
+        self.chosen()
+    }
+
+    #[inline(never)]
+    fn chosen(self) -> Result<Option<Arc<Container>>, Failure> {
         match (self.choice, self.registry.current()) {
             (Choice::Pf, _) => Ok(None),
             (Choice::Registered, current) => Ok(current),
@@ -63,18 +72,10 @@ impl Either<'_> {
     }
 }
 
-impl Backend for Either<'_> {
-    fn map(&self, request: &Request) -> Result<(u64, Owner), Failure> {
-        match self.container()? {
-            Some(container) => container.map(request),
-            None => Module(self.process).map(request),
-        }
-    }
-
-    fn unmap(&self, record: &Record) -> Result<(), NotUnmapped> {
-        if matches!(record.owner, Owner::Context(_)) {
-            return Module(self.process).unmap(record);
-        }
+impl Either<'_> {
+    /// Unmaps what was mapped in a container.
+    #[inline(never)]
+    fn unmap_contained(self, record: &Record) -> Result<(), NotUnmapped> {
         match self.registry.current() {
             Some(container) if container.owner() == record.owner => container.unmap(record),
             // It was unregistered since the record was taken out, and is empty.
@@ -83,6 +84,25 @@ impl Backend for Either<'_> {
                 "the VFIO container of this mapping is no longer registered",
             ))),
         }
+    }
+}
+
+impl Backend for Either<'_> {
+    #[inline(always)]
+    fn map(&self, request: &Request) -> Result<(u64, Owner), Failure> {
+        match self.container()? {
+            // A copy, here and below: it alone is in memory for the sake of this call.
+            Some(container) => container.map(&{ *request }),
+            None => Module(self.process).map(request),
+        }
+    }
+
+    #[inline]
+    fn unmap(&self, record: &Record) -> Result<(), NotUnmapped> {
+        if matches!(record.owner, Owner::Context(_)) {
+            return Module(self.process).unmap(record);
+        }
+        self.unmap_contained(&{ *record })
     }
 }
 

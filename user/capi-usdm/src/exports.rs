@@ -23,6 +23,7 @@ struct Usdm {
 
 static USDM: PerProcess<Usdm> = PerProcess::new();
 
+#[inline]
 fn usdm() -> Result<&'static Usdm, Failure> {
     USDM.get_or_make(|| {
         Ok(Usdm {
@@ -33,6 +34,7 @@ fn usdm() -> Result<&'static Usdm, Failure> {
 }
 
 impl Usdm {
+    #[inline]
     fn either(&self) -> Either<'_> {
         Either {
             choice: self.choice,
@@ -47,7 +49,7 @@ impl Usdm {
 pub extern "C" fn qaeMemMapContiguousIova(virt: *mut c_void, size: size_t) -> u64 {
     value("qaeMemMapContiguousIova", 0, || {
         order::check();
-        map_contiguous(buffers()?, &usdm()?.either(), virt.addr(), size)
+        map_contiguous(buffers()?, usdm()?.either(), virt.addr(), size)
     })
 }
 
@@ -55,7 +57,7 @@ pub extern "C" fn qaeMemMapContiguousIova(virt: *mut c_void, size: size_t) -> u6
 #[no_mangle]
 pub extern "C" fn qaeMemUnmapContiguousIova(virt: *mut c_void, size: size_t) -> c_int {
     value("qaeMemUnmapContiguousIova", 1, || {
-        unmap_contiguous(buffers()?, &usdm()?.either(), virt.addr(), size)?;
+        unmap_contiguous(buffers()?, usdm()?.either(), virt.addr(), size)?;
         Ok(0)
     })
 }

@@ -20,9 +20,19 @@ const NAMES: [&CStr; 4] = [
 ];
 
 /// Says, once, which of the calls another library would answer.
+#[inline]
 pub(crate) fn check() {
-    static CHECKED: AtomicBool = AtomicBool::new(false);
-    if CHECKED.load(Ordering::Relaxed) || CHECKED.swap(true, Ordering::Relaxed) {
+    if !CHECKED.load(Ordering::Relaxed) {
+        check_once();
+    }
+}
+
+static CHECKED: AtomicBool = AtomicBool::new(false);
+
+#[cold]
+#[inline(never)]
+fn check_once() {
+    if CHECKED.swap(true, Ordering::Relaxed) {
         return;
     }
     let Some((ours, _)) = object(ptr::from_ref(&CHECKED).cast()) else {

@@ -34,10 +34,16 @@ struct State {
 impl Registry {
     /// The registered container.
     pub(crate) fn current(&self) -> Option<Arc<Container>> {
-        if !self.ever.load(Ordering::Acquire) {
+        if !self.ever() {
             return None;
         }
         self.lock().current.clone()
+    }
+
+    /// Whether there has been one at any time.
+    #[inline]
+    pub(crate) fn ever(&self) -> bool {
+        self.ever.load(Ordering::Acquire)
     }
 
     /// Registers a container for one more device.

@@ -7,12 +7,21 @@ use libc::EINTR;
 use qat_iommu_capi_core::Failure;
 use std::{mem::MaybeUninit, ptr};
 
-/// Makes a call, and once more with signals held back if one ended it.
-pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
-    match call() {
-        Err(failure) if failure.errno() == EINTR => {}
-        result => return result,
+/// The result of a call, unless a signal ended it: then that of the second call, which is to
+/// be made with signals [`held_back`].
+#[inline]
+pub(crate) fn uninterrupted<T>(
+    result: Result<T, Failure>,
+    again: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match result {
+        Err(failure) if failure.errno() == EINTR => again(),
+        result => result,
     }
+}
+
+/// Makes a call with signals held back.
+pub(crate) fn held_back<T>(call: impl FnOnce() -> T) -> T {
     let _held = Held::new();
     call()
 }
@@ -49,7 +58,7 @@ impl Drop for Held {
 mod tests {
     use super::*;
 
-    fn held_back(signal: i32) -> bool {
+    fn is_held(signal: i32) -> bool {
         let mut now = MaybeUninit::zeroed();
         // SAFETY: the set is filled, and then asked.
         unsafe {
@@ -60,25 +69,17 @@ mod tests {
 
     #[test]
     fn an_interrupted_call_is_made_again_without_signals() {
-        let mut seen = Vec::new();
-        let result = uninterrupted(|| {
-            seen.push(held_back(libc::SIGALRM));
-            match seen.len() {
-                1 => Err(Failure::new(EINTR, "a signal")),
-                _ => Ok(7),
-            }
-        });
-        assert_eq!((result, seen), (Ok(7), vec![false, true]));
-        assert!(!held_back(libc::SIGALRM));
+        let interrupted = Err(Failure::new(EINTR, "a signal"));
+        let again = || held_back(|| Ok(is_held(libc::SIGALRM)));
+        assert_eq!(uninterrupted(interrupted, again), Ok(true));
+        assert!(!is_held(libc::SIGALRM));
     }
 
     #[test]
     fn other_results_are_final() {
-        let mut calls = 0;
-        let result: Result<(), _> = uninterrupted(|| {
-            calls += 1;
-            Err(Failure::new(libc::ENOMEM, "no"))
-        });
-        assert_eq!((result.unwrap_err().errno(), calls), (libc::ENOMEM, 1));
+        for result in [Ok(7), Err(Failure::new(libc::ENOMEM, "no"))] {
+            let again = || panic!("no signal ended the call");
+            assert_eq!(uninterrupted(result.clone(), again), result);
+        }
     }
 }

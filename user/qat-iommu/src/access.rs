@@ -28,6 +28,7 @@ impl Access {
         }
     }
 
+    #[inline]
     pub(crate) fn flags(self) -> u32 {
         match self {
             Access::Read => uapi::QAT_IOMMU_MAP_READ,

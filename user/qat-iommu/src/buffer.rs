@@ -5,6 +5,7 @@
 
 use crate::{sys, Access, Action, Context, Error, Iova};
 use qat_iommu_uapi as uapi;
+use rustix::io::Errno;
 use std::os::fd::AsFd;
 
 /// Where a buffer is to be mapped.
@@ -50,6 +51,7 @@ impl Context {
     /// without translation, lacking CAP_SYS_RAWIO; EOPNOTSUPP for a scattered buffer
     /// without translation; EINTR, with nothing mapped, if a signal came; EOVERFLOW;
     /// ENODEV.
+    #[inline]
     pub unsafe fn map_user(
         &self,
         buffer: UserBuffer,
@@ -72,7 +74,7 @@ impl Context {
         // SAFETY: the caller vouches for the buffer.
         match unsafe { sys::map_user(self.as_fd(), argument) } {
             Ok(answer) => Ok(Iova::new(answer.iova)),
-            Err(errno) => Err(Error::new(map_action(buffer, placement), errno)),
+            Err(errno) => Err(map_error(buffer, placement, errno)),
         }
     }
 
@@ -84,6 +86,7 @@ impl Context {
     /// ENOENT if there is none; EINVAL for a length of 0; EOVERFLOW; ENODEV if it went
     /// with its PF; EIO if the IOMMU did not remove what it should, in which case the
     /// memory must not be used again.
+    #[inline]
     pub fn unmap_user(&self, buffer: UserBuffer) -> Result<(), Error> {
         let argument = uapi::qat_iommu_unmap_user {
             va: wide(buffer.address),
@@ -173,6 +176,12 @@ impl Context {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn map_error(buffer: UserBuffer, placement: Placement, errno: Errno) -> Error {
+    Error::new(map_action(buffer, placement), errno)
+}
+
 fn map_action(buffer: UserBuffer, placement: Placement) -> Action {
     Action::MapUser {
         address: buffer.address,
@@ -193,6 +202,7 @@ fn batch_action(count: usize) -> Action {
 }
 
 /// usize has at most 64 bits wherever Linux runs.
+#[inline]
 fn wide(value: usize) -> u64 {
     value as u64
 }
@@ -200,7 +210,6 @@ fn wide(value: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::io::Errno;
 
     #[test]
     fn another_device_does_not_take_the_commands() {

@@ -136,6 +136,7 @@ impl Context {
     /// aperture or the physical width; EOVERFLOW if it wraps; EADDRINUSE if the
     /// kernel's DMA API has it; EACCES for memory that user space may not map;
     /// EPERM; ENODEV; ENOMEM; EOPNOTSUPP if the IOMMU cannot do it.
+    #[inline]
     pub fn map_phys(
         &self,
         phys: Phys,
@@ -152,7 +153,7 @@ impl Context {
         };
         match sys::map_phys(self.as_fd(), argument) {
             Ok(answer) => Ok(answer.mapped),
-            Err(errno) => Err(Error::new(Action::MapPhys { phys, iova, length }, errno)),
+            Err(errno) => Err(map_error(phys, iova, length, errno)),
         }
     }
 
@@ -167,6 +168,7 @@ impl Context {
     /// ENOENT if no mapping of this context has exactly this range; EINVAL for an
     /// unaligned address and a length of 0; EOVERFLOW; ENODEV; EIO if the IOMMU did
     /// not remove what it should, in which case the memory must not be used again.
+    #[inline]
     pub fn unmap(&self, iova: Iova, length: u64) -> Result<(), Error> {
         self.unmap_with(iova, length, 0)
     }
@@ -183,6 +185,7 @@ impl Context {
         self.unmap_with(iova, length, uapi::QAT_IOMMU_UNMAP_FORCE)
     }
 
+    #[inline]
     fn unmap_with(&self, iova: Iova, length: u64, flags: u32) -> Result<(), Error> {
         let argument = uapi::qat_iommu_unmap {
             flags,
@@ -190,17 +193,29 @@ impl Context {
             length,
             ..Default::default()
         };
-        let forced = flags & uapi::QAT_IOMMU_UNMAP_FORCE != 0;
-        let action = Action::Unmap {
-            iova,
-            length,
-            forced,
-        };
-        sys::unmap(self.as_fd(), argument).map_err(|errno| Error::new(action, errno))
+        sys::unmap(self.as_fd(), argument).map_err(|errno| unmap_error(iova, length, flags, errno))
     }
 }
 
+#[cold]
+#[inline(never)]
+fn map_error(phys: Phys, iova: Iova, length: u64, errno: Errno) -> Error {
+    Error::new(Action::MapPhys { phys, iova, length }, errno)
+}
+
+#[cold]
+#[inline(never)]
+fn unmap_error(iova: Iova, length: u64, flags: u32, errno: Errno) -> Error {
+    let action = Action::Unmap {
+        iova,
+        length,
+        forced: flags & uapi::QAT_IOMMU_UNMAP_FORCE != 0,
+    };
+    Error::new(action, errno)
+}
+
 impl AsFd for Context {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

@@ -16,7 +16,8 @@ pub fn round_up(size: u64, granule: u64) -> Option<u64> {
     if size == 0 {
         return None;
     }
-    size.checked_next_multiple_of(granule)
+    let mask = granule - 1;
+    Some(size.checked_add(mask)? & !mask)
 }
 
 /// The unit of mapping of a space with these IOMMU page sizes (a bitmap, 0 where

@@ -20,6 +20,7 @@ const fn size<T>() -> u32 {
 ///
 /// `T` must be the structure of command `COMMAND`, its size field must hold its
 /// size, and every user pointer in it must be good for the kernel to write to.
+#[inline]
 unsafe fn call<const COMMAND: Opcode, T>(
     fd: BorrowedFd<'_>,
     argument: &mut T,
@@ -63,6 +64,7 @@ pub(crate) fn attach(
     Ok(argument)
 }
 
+#[inline]
 pub(crate) fn map_phys(
     fd: BorrowedFd<'_>,
     argument: uapi::qat_iommu_map_phys,
@@ -77,6 +79,7 @@ pub(crate) fn map_phys(
     Ok(argument)
 }
 
+#[inline]
 pub(crate) fn unmap(fd: BorrowedFd<'_>, argument: uapi::qat_iommu_unmap) -> Result<(), Errno> {
     let mut argument = uapi::qat_iommu_unmap {
         size: size::<uapi::qat_iommu_unmap>(),
@@ -90,6 +93,7 @@ pub(crate) fn unmap(fd: BorrowedFd<'_>, argument: uapi::qat_iommu_unmap) -> Resu
 ///
 /// The buffer must be memory that a device may access as the flags say until it is
 /// unmapped.
+#[inline]
 pub(crate) unsafe fn map_user(
     fd: BorrowedFd<'_>,
     argument: uapi::qat_iommu_map_user,
@@ -103,6 +107,7 @@ pub(crate) unsafe fn map_user(
     Ok(argument)
 }
 
+#[inline]
 pub(crate) fn unmap_user(
     fd: BorrowedFd<'_>,
     argument: uapi::qat_iommu_unmap_user,
