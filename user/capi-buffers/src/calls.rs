@@ -56,6 +56,7 @@ pub enum NotUnmapped {
 /// # Errors
 ///
 /// Those of the backend; EEXIST for a buffer that is to be alone and is not.
+#[inline(always)]
 pub fn map(buffers: &Buffers, backend: &impl Backend, request: &Request) -> Result<u64, Failure> {
     if request.alone && buffers.touches(request.address, request.length) {
         return Err(occupied());
@@ -68,11 +69,11 @@ pub fn map(buffers: &Buffers, backend: &impl Backend, request: &Request) -> Resu
         owner,
     };
     if !request.alone {
-        buffers.add([record]);
+        buffers.add_one(record);
     } else if !buffers.add_alone(record) {
         // Another thread was faster. This one is nobody's, and whatever keeps it from
         // being unmapped would not be the caller's to mend.
-        let _ = backend.unmap(&record);
+        let _ = backend.unmap(&{ record });
         return Err(occupied());
     }
     Ok(iova)
@@ -83,6 +84,7 @@ pub fn map(buffers: &Buffers, backend: &impl Backend, request: &Request) -> Resu
 /// # Errors
 ///
 /// ENOENT if there is none; those of the backend.
+#[inline]
 pub fn unmap(
     buffers: &Buffers,
     backend: &impl Backend,
@@ -92,12 +94,13 @@ pub fn unmap(
     let record = buffers.take(wanted, owned).ok_or_else(not_mapped)?;
     backend
         .unmap(&record)
-        .map_err(|error| error.settle(buffers, &[record]))
+        .map_err(|error| error.settle(buffers, &[{ record }]))
 }
 
 impl NotUnmapped {
     /// Makes the table right, of which `records` were taken out, and says why the unmap
     /// failed.
+    #[cold]
     pub(crate) fn settle(self, buffers: &Buffers, records: &[Record]) -> Failure {
         match self {
             NotUnmapped::Kept(failure) => {
@@ -113,6 +116,7 @@ impl NotUnmapped {
     }
 }
 
+#[cold]
 pub(crate) fn not_mapped() -> Failure {
     Failure::new(
         ENOENT,
@@ -120,6 +124,7 @@ pub(crate) fn not_mapped() -> Failure {
     )
 }
 
+#[cold]
 fn occupied() -> Failure {
     Failure::new(
         EEXIST,

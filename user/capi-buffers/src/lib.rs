@@ -19,6 +19,7 @@ mod radix;
 mod records;
 mod slot;
 mod span;
+mod whole;
 
 pub use buffers::Buffers;
 pub use calls::{map, unmap, Backend, NotUnmapped, Request};

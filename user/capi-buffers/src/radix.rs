@@ -9,7 +9,7 @@
 use crate::{
     hash::HashMap,
     node::{self, Content, Node},
-    slot::{Held, Slot},
+    slot::{Held, Slot, Word},
     span::{Shift, Span, FANOUT},
 };
 use qat_iommu_capi_core::Wiped;
@@ -26,9 +26,22 @@ const ROOT_SLOTS: usize = 1 << (ADDRESS_BITS - Shift::ROOT.0);
 /// The slots of one level in one slot of the level above.
 #[derive(Debug)]
 pub(crate) struct Table {
-    slots: [Slot; FANOUT],
+    pub(crate) slots: [Slot; FANOUT],
     /// Slots that are not empty, in tables of pages. For the writer.
-    used: AtomicUsize,
+    pub(crate) used: AtomicUsize,
+}
+
+/// A table that was found: as the word that leads to it, because an `Option` of a reference
+/// costs one more test.
+#[derive(Clone, Copy)]
+pub(crate) struct TableAt(Word);
+
+impl TableAt {
+    #[inline]
+    pub(crate) fn get(self) -> &'static Table {
+        // SAFETY: it is made of words that are tables only.
+        unsafe { self.0.table() }
+    }
 }
 
 /// What readers need.
@@ -45,6 +58,11 @@ pub(crate) struct Writer {
     nodes: Vec<&'static Node>,
     /// Tables of pages that are out of use, by the 2 MiB that they are for.
     parked: HashMap<usize, &'static Table>,
+    /// All tables of pages that there are, by the first address that each is for.
+    pub(crate) page_tables: Vec<(usize, &'static Table)>,
+    /// Whole pages that have come to share theirs with another buffer, as address and IOVA:
+    /// they need records from now on.
+    pub(crate) crowded: Vec<(usize, u64)>,
 }
 
 impl Root {
@@ -88,24 +106,50 @@ impl Root {
 
     /// The table of pages that a span lies in, if it lies in one page and there is one:
     /// the short way for small buffers.
+    #[inline]
     fn page_table(&self, span: Span) -> Option<&'static Table> {
         if span.first >> Shift::PAGE.0 != span.last >> Shift::PAGE.0 {
             return None;
         }
-        let below = |held| match held {
-            Held::Table(table) => Some(table),
-            Held::Empty | Held::Direct(_) | Held::Chain(_) => None,
-        };
-        let large = below(self.slots.get(span.first >> Shift::ROOT.0)?.held())?;
-        let middle = below(large.slots[Shift::LARGE.index(span.first)].held())?;
-        below(middle.slots[Shift::MIDDLE.index(span.first)].held())
+        Some(self.table_at(span.first)?.get())
+    }
+
+    /// The table of pages that an address lies in, if there is one.
+    #[inline]
+    pub(crate) fn table_at(&self, address: usize) -> Option<TableAt> {
+        // Written out for the same reason as `lookup`.
+        let index = address >> Shift::ROOT.0;
+        if index >= ROOT_SLOTS {
+            return None;
+        }
+        let word = self.slots[index].word();
+        if !word.is_table() {
+            return None;
+        }
+        // SAFETY: it is one.
+        let word = unsafe { word.table() }.slots[Shift::LARGE.index(address)].word();
+        if !word.is_table() {
+            return None;
+        }
+        // SAFETY: it is one.
+        let word = unsafe { word.table() }.slots[Shift::MIDDLE.index(address)].word();
+        if !word.is_table() {
+            return None;
+        }
+        Some(TableAt(word))
     }
 
     /// Whether `span` lies in one page that nothing is in. For readers, too: of any other span it
     /// says nothing.
+    #[inline]
     pub(crate) fn is_vacant_page(&self, span: Span) -> bool {
-        let table = self.page_table(span);
-        table.is_some_and(|table| table.slots[Shift::PAGE.index(span.first)].is_empty())
+        if span.first >> Shift::PAGE.0 != span.last >> Shift::PAGE.0 {
+            return false;
+        }
+        match self.table_at(span.first) {
+            Some(table) => table.get().slots[Shift::PAGE.index(span.first)].is_empty(),
+            None => false,
+        }
     }
 
     /// Whether any byte of `span` is in the tree.
@@ -256,6 +300,9 @@ impl Writer {
             Held::Empty | Held::Table(_) => None,
             Held::Direct(iova) => {
                 let first = span.first & !Shift::PAGE.mask();
+                if slot.whole().is_some() {
+                    self.crowded.push((first, iova));
+                }
                 let last = span.first | Shift::PAGE.mask();
                 Some(self.node(Span { first, last, iova }, None))
             }
@@ -310,10 +357,14 @@ impl Writer {
             _ => None,
         };
         parked.unwrap_or_else(|| {
-            Box::leak(Box::new(Table {
+            let table = Box::leak(Box::new(Table {
                 slots: [const { Slot::empty() }; FANOUT],
                 used: AtomicUsize::new(0),
-            }))
+            }));
+            if shift == Shift::MIDDLE {
+                self.page_tables.push((address & !shift.mask(), table));
+            }
+            table
         })
     }
 

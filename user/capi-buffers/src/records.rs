@@ -167,6 +167,12 @@ impl Records {
         self.store[index] = Some(Stored { record, age, older });
     }
 
+    /// Whether records are found by their IOVAs, too.
+    #[inline]
+    pub(crate) fn has_iovas(&self) -> bool {
+        self.by_frame
+    }
+
     /// Makes it possible to find records by their IOVAs.
     #[cold]
     fn index_frames(&mut self) {

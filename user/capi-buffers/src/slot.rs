@@ -16,6 +16,8 @@ const KINDS: usize = 0b11;
 const DIRECT: usize = 0b01;
 const CHAIN: usize = 0b10;
 const TABLE: usize = 0b11;
+/// Beside DIRECT, of a page: it is a whole buffer, which has no other record.
+const WHOLE: usize = 0b100;
 
 const _: () = assert!(
     usize::BITS == 64,
@@ -93,6 +95,25 @@ impl Slot {
         (word & KINDS == DIRECT).then_some((word & !Shift::PAGE.mask()) as u64)
     }
 
+    /// The IOVA, if the slot's page is a whole buffer that has no other record. For the
+    /// writer.
+    #[inline]
+    pub(crate) fn whole(&self) -> Option<u64> {
+        let word = self.0.load(Ordering::Relaxed).addr();
+        // usize has 64 bits, see above.
+        (word & Shift::PAGE.mask() == WHOLE | DIRECT).then_some((word & !Shift::PAGE.mask()) as u64)
+    }
+
+    /// Makes the slot's page a whole buffer that has no other record. For readers it is no
+    /// different from another that fills the page.
+    #[inline]
+    pub(crate) fn store_whole(&self, iova: u64) {
+        debug_assert!(iova & Shift::PAGE.mask() as u64 == 0);
+        // usize has 64 bits, see above.
+        let word = ptr::without_provenance_mut(iova as usize | WHOLE | DIRECT);
+        self.0.store(word, Ordering::Release);
+    }
+
     pub(crate) fn store(&self, held: Held) {
         let word = match held {
             Held::Empty => ptr::null_mut(),
@@ -113,6 +134,7 @@ impl Slot {
         self.0.store(word, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed).is_null()
     }

@@ -37,7 +37,7 @@ pub(crate) fn unmap(process: &Process, iova: u64, bytes: usize) -> Result<(), Fa
         iova,
         length: bytes,
     };
-    if let Some(buffers) = BUFFERS.get() {
+    if let Some(buffers) = BUFFERS.get().filter(|buffers| !buffers.is_empty()) {
         match unmap_buffer(buffers, &Module(process), wanted, is_module) {
             Err(failure) if failure.errno() == ENOENT => {}
             result => return result,
