@@ -12,6 +12,10 @@ use crate::iova::{
     },
     span::Span, //
 };
+use core::mem::{
+    align_of,
+    size_of, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -47,6 +51,7 @@ extern "C" {
     fn qat_iommu_phys_bits() -> u32;
     fn qat_iommu_table_pages() -> u64;
     fn qat_iommu_pause() -> bool;
+    fn qat_iommu_alloc(size: usize) -> *mut c_void;
     fn qat_iommu_signal_pending() -> bool;
     pub(super) fn qat_iommu_charge(mm: *mut bindings::mm_struct, pages: u64) -> c_int;
     pub(super) fn qat_iommu_uncharge(mm: *mut bindings::mm_struct, pages: u64);
@@ -166,6 +171,22 @@ pub(crate) fn table_pages() -> u64 {
 pub(crate) fn pause() -> bool {
     // SAFETY: Every caller is in process context and holds sleeping locks at most.
     unsafe { qat_iommu_pause() }
+}
+
+/// Puts a value into a box, as `KBox::new` does, which takes the detour over a reallocation of nothing.
+/// May sleep.
+#[inline]
+pub(crate) fn boxed<T>(value: T) -> Result<KBox<T>> {
+    const { assert!(size_of::<T>() > 0 && align_of::<T>() <= align_of::<u64>()) };
+    // SAFETY: Every caller is in process context and holds sleeping locks at most.
+    let raw = unsafe { qat_iommu_alloc(size_of::<T>()) }.cast::<T>();
+    if raw.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: There is room for a value, aligned as whatever kmalloc gives: for a word at least.
+    unsafe { raw.write(value) };
+    // SAFETY: It is kmalloc's, has its value now, and is nobody else's.
+    Ok(unsafe { KBox::from_raw(raw) })
 }
 
 /// Whether the caller has a signal to handle.

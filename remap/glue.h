@@ -46,6 +46,7 @@ void qat_iommu_gather_init(struct iommu_iotlb_gather *gather);
 void qat_iommu_gather_sync(struct iommu_domain *domain,
 			   struct iommu_iotlb_gather *gather);
 bool qat_iommu_pause(void);
+void *qat_iommu_alloc(size_t size);
 bool qat_iommu_signal_pending(void);
 int qat_iommu_charge(struct mm_struct *mm, u64 pages);
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages);

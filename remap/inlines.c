@@ -18,6 +18,7 @@
 #include <linux/pci.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vmstat.h>
 #include <asm/cpufeature.h>
@@ -60,6 +61,12 @@ bool qat_iommu_pause(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current);
+}
+
+/* Memory that kfree() takes back, charged to the caller. May sleep. */
+void *qat_iommu_alloc(size_t size)
+{
+	return kmalloc(size, GFP_KERNEL_ACCOUNT);
 }
 
 bool qat_iommu_signal_pending(void)

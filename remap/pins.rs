@@ -9,6 +9,7 @@
 //! can hold for as long as it likes: unbind and close must not wait for that.
 
 use super::{
+    domain::Access,
     ffi,
     frames::Frames,
     owner::Account,
@@ -139,7 +140,10 @@ unsafe fn unpin(frames: Frames, written: bool) {
 pub(crate) struct Pins {
     held: Held,
     charge: Charge,
-    /// The device may have written to the pages.
+    /// What the PFs may do with them.
+    access: Access,
+    /// The device may have written to them: `access` says so, too, but this has values that are unused,
+    /// so that an entry of a space needs no word to say what it is.
     written: bool,
 }
 
@@ -227,13 +231,15 @@ impl Pins {
     ///
     /// May sleep, and for as long as user space likes: no lock may be held. A signal ends it between
     /// two batches, a fatal one within a page fault. What was pinned by then is unpinned.
-    pub(crate) fn new(buffer: Buffer, write: bool, account: &Arc<Account>) -> Result<Self> {
+    pub(crate) fn new(buffer: Buffer, access: Access, account: &Arc<Account>) -> Result<Self> {
+        let write = access.writes();
         let charge = Charge::new(buffer, account)?;
         if buffer.pages == 1 {
             // INVARIANT: Its only page is pinned.
             let pins = Self {
                 held: Held::Together(frame(pin_one(buffer.first, write)?)),
                 charge,
+                access,
                 written: write,
             };
             trace::pin(account, buffer.va(), buffer.pages);
@@ -246,7 +252,7 @@ impl Pins {
             written: write,
         };
         pinning.all(buffer)?;
-        let pins = pinning.finish(charge)?;
+        let pins = pinning.finish(charge, access)?;
         trace::pin(account, buffer.va(), buffer.pages);
         Ok(pins)
     }
@@ -255,6 +261,12 @@ impl Pins {
     #[inline]
     pub(crate) fn buffer(&self) -> &Buffer {
         &self.charge.buffer
+    }
+
+    /// What the PFs may do with its pages.
+    #[inline]
+    pub(crate) fn access(&self) -> Access {
+        self.access
     }
 
     /// The account of the context that it was pinned for.
@@ -428,7 +440,7 @@ impl Pinning {
     }
 
     /// All of the buffer is pinned.
-    fn finish(mut self, charge: Charge) -> Result<Pins> {
+    fn finish(mut self, charge: Charge, access: Access) -> Result<Pins> {
         let held = if self.before.is_empty() {
             Held::Together(self.last.first)
         } else {
@@ -441,6 +453,7 @@ impl Pinning {
         Ok(Pins {
             held,
             charge,
+            access,
             written: self.written,
         })
     }

@@ -153,8 +153,8 @@ impl Entry {
             }
             Entry::User(user) => {
                 match user.pins.contiguous() {
-                    Some(phys) => backing.map(span, phys.first(), user.access)?,
-                    None => backing.map_runs(span, user.pins.scattered(), user.access)?,
+                    Some(phys) => backing.map(span, phys.first(), user.pins.access())?,
+                    None => backing.map_runs(span, user.pins.scattered(), user.pins.access())?,
                 }
                 user.lease.is_none()
             }
@@ -187,16 +187,16 @@ const BORROWED_AT_ONCE: usize = 16;
 /// The largest page size that is worth an alignment.
 const LARGEST_PAGE: u64 = 1 << 30;
 
+// One more word, and the allocator takes half as much again for each mapping.
+const _: () = assert!(size_of::<Node<Entry>>() <= 128);
+
 /// The box that an entry lives in; made before any lock is taken or anything is programmed.
 pub(crate) type Slot = KBox<Node<Entry>>;
 
 /// One for a buffer, which is given its range when that is known.
 pub(crate) fn vacant() -> Result<Slot> {
     let nowhere = Span::between(Iova::MIN, Iova::MIN);
-    Ok(KBox::new(
-        Node::new(nowhere, Entry::Poisoned),
-        GFP_KERNEL_ACCOUNT,
-    )?)
+    ffi::boxed(Node::new(nowhere, Entry::Poisoned))
 }
 
 /// What became of buffers that were to lie side by side.
@@ -985,7 +985,7 @@ impl State {
         let Entry::User(user) = node.value_mut() else {
             return Err(Refusal::NoPf);
         };
-        let (phys, access) = (user.pins.contiguous(), user.access);
+        let (phys, access) = (user.pins.contiguous(), user.pins.access());
         let (context, va) = (user.pins.account().id, user.pins.buffer().va());
         let (span, chosen) = self.place(user, phys, place)?;
         node.set_span(span);
@@ -1088,8 +1088,8 @@ impl State {
         };
         let span = Span::new(first, Length::new(user.pins.buffer().length())?)?;
         let result = match user.pins.contiguous() {
-            Some(phys) => backing.map(span, phys.first(), user.access),
-            None => backing.map_runs(span, user.pins.scattered(), user.access),
+            Some(phys) => backing.map(span, phys.first(), user.pins.access()),
+            None => backing.map_runs(span, user.pins.scattered(), user.pins.access()),
         };
         let (context, va) = (user.pins.account().id, user.pins.buffer().va());
         node.set_span(span);
@@ -1125,14 +1125,18 @@ impl State {
             else {
                 return None;
             };
-            let align = best_for(pages, user, user.pins.contiguous())
-                .ok()?
-                .max(required);
+            let length = user.pins.buffer().length();
+            let best = if length == PAGE {
+                Alignment::PAGE
+            } else {
+                best_for(pages, user, user.pins.contiguous()).ok()?
+            };
+            let align = best.max(required);
             if align.round_down(bytes) != bytes {
                 return None;
             }
             wanted = wanted.max(align);
-            bytes = bytes.checked_add(user.pins.buffer().length())?;
+            bytes = bytes.checked_add(length)?;
         }
         self.layout.allocate_together(Request {
             length: Length::new(bytes).ok()?,

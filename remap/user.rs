@@ -42,7 +42,6 @@ use kernel::{
 pub(crate) struct UserMapping {
     /// When it was mapped, among mappings of one context and one place.
     pub(crate) sequence: u64,
-    pub(crate) access: Access,
     pub(crate) pins: Pins,
     /// In a shared space: the range, as the DMA API lent it.
     pub(crate) lease: Option<Lease>,
@@ -114,8 +113,7 @@ pub(crate) fn pin(
 ) -> Result<(), Refusal> {
     *slot.value_mut() = Entry::User(UserMapping {
         sequence,
-        access,
-        pins: Pins::new(wanted.buffer, access.writes(), account)?,
+        pins: Pins::new(wanted.buffer, access, account)?,
         lease: None,
     });
     Ok(())

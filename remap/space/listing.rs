@@ -86,7 +86,7 @@ impl Portrait {
         match entry {
             Entry::User(user) => {
                 self.kind = Kind::User;
-                self.access = user.access;
+                self.access = user.pins.access();
                 self.backing = user.pins.buffer().va();
                 self.by = user.pins.account().by();
             }
