@@ -223,6 +223,8 @@ impl<'a> Player<'a> {
         if let Some((first, last)) = pages(va, length) {
             let (read, write) = self.places.access(first, last);
             rules.rule(!read || (flags & WRITE != 0 && !write), Errno::FAULT);
+            // As many bytes as there are numbers: rounded to pages, the length wraps.
+            rules.rule(last - first == u64::MAX, Errno::OVERFLOW);
             // Enough to be beyond every limit.
             rules.perhaps((last - first) >> 40 != 0, Errno::NOMEM);
         }
@@ -299,7 +301,7 @@ impl<'a> Player<'a> {
                 self.facts,
                 &self.live,
                 iova & !(PAGE - 1),
-                pages(va, length).map_or(0, |(first, last)| last - first + 1),
+                pages(va, length).map_or(0, |(first, last)| (last - first).wrapping_add(1)),
             );
         }
         let asked = request;
