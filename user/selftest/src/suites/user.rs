@@ -248,7 +248,7 @@ fn every_page(engine: &dma::pf::Engine, iova: u64, memory: &dyn Memory) -> Resul
 /// QEMU's amd-iommu ends the machine then (its assertion that a notification is no larger than
 /// what was mapped) while a vfio-user device listens. There buffers of that size get larger pages,
 /// and the others are seen in the machines with edu.
-fn full_tables_end_qemu(host: &Host) -> bool {
+pub fn full_tables_end_qemu(host: &Host) -> bool {
     host.iommu == Iommu::Amd && host.device == Device::Pf
 }
 

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::ktap::{list_tests, skip, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::{HUGE, PAGE};
-use crate::suites::user::Rig;
+use crate::suites::user::{full_tables_end_qemu, Rig};
 
 pub fn map_tests() -> Vec<Test<Host>> {
     list_tests![
@@ -64,16 +64,20 @@ fn map(host: &Host, least: usize, memory: &UserMemory) -> Result<()> {
 }
 
 fn map_user(host: &Host) -> Result<()> {
-    map(host, 4, &present(1)?)
+    map(host, 2, &present(1)?)
 }
 
 /// More than are pinned at a time, in more pieces than fit a small list.
 fn map_user_of_many_pages(host: &Host) -> Result<()> {
-    map(host, 6, &present(600)?)
+    let pages = match full_tables_end_qemu(host) {
+        true => 300,
+        false => 600,
+    };
+    map(host, 4, &present(pages)?)
 }
 
 fn map_user_of_a_huge_page(host: &Host) -> Result<()> {
-    map(host, 4, &UserMemory::huge(HUGE)?)
+    map(host, 2, &UserMemory::huge(HUGE)?)
 }
 
 fn map_user_of_pages_that_are_not_there(host: &Host) -> Result<()> {
@@ -116,7 +120,7 @@ fn map_user_batch(host: &Host) -> Result<()> {
     let (memories, places) = several()?;
     sweep(
         &mut Rig::new(host)?,
-        15,
+        8,
         |_| ready(),
         |_, context, faults| {
             faults.during(|| context.map_batch(&places).map_err(|refused| refused.error))
@@ -163,7 +167,7 @@ fn unmap_batch(host: &Host) -> Result<()> {
     let (memories, places) = several()?;
     sweep(
         &mut Rig::new(host)?,
-        4,
+        2,
         |rig| {
             let context = ready()?;
             let answer = context.map_batch(&places).map_err(|refused| refused.error);
