@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! System calls that only the C library offers in a usable form: fork, a signal
-//! handler with a timer, secret memory, page faults that nobody handles; and
-//! descriptors sent through sockets.
+//! handler with a timer, secret memory, large pages at once, page faults that nobody
+//! handles; and descriptors sent through sockets.
 
 use anyhow::{bail, ensure, Context as _, Result};
 use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::mm::UserfaultfdFlags;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -74,6 +75,15 @@ impl Drop for Forked {
             libc::kill(self.0, libc::SIGKILL);
             libc::waitpid(self.0, std::ptr::null_mut(), 0);
         }
+    }
+}
+
+/// Has the kernel make large pages of some memory. What it holds stays as it is.
+pub fn collapse(start: *mut u8, len: usize) -> Result<(), Errno> {
+    // SAFETY: nothing that a program could see changes.
+    match unsafe { libc::madvise(start.cast(), len, libc::MADV_COLLAPSE) } {
+        0 => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
     }
 }
 

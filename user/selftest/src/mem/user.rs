@@ -200,15 +200,40 @@ impl UserMemory {
     }
 
     pub fn advise(&self, advice: Advice) -> Result<()> {
-        // SAFETY: the range is this value's own, and nothing keeps a reference into it; what it
+        self.advise_part(0, self.len, advice)
+    }
+
+    pub fn advise_part(&self, at: usize, len: usize, advice: Advice) -> Result<()> {
+        let start = self.part(at, len)?;
+        // SAFETY: the part is this value's own, and nothing keeps a reference into it; what it
         // held may change, which tests expect.
-        unsafe { rustix::mm::madvise(self.start().cast(), self.len, advice) }
+        unsafe { rustix::mm::madvise(start, len, advice) }
             .with_context(|| format!("madvise {advice:?}"))
     }
 
+    /// Makes large pages of what is there.
+    pub fn collapse(&self) -> Result<(), Errno> {
+        crate::libc_calls::collapse(self.start(), self.len)
+    }
+
     pub fn protect(&self, protection: MprotectFlags) -> Result<()> {
-        // SAFETY: the range is this value's own, and nothing keeps a reference into it.
-        Ok(unsafe { rustix::mm::mprotect(self.start().cast(), self.len, protection) }?)
+        self.protect_part(0, self.len, protection)
+    }
+
+    pub fn protect_part(&self, at: usize, len: usize, protection: MprotectFlags) -> Result<()> {
+        let start = self.part(at, len)?;
+        // SAFETY: the part is this value's own, and nothing keeps a reference into it.
+        Ok(unsafe { rustix::mm::mprotect(start, len, protection) }?)
+    }
+
+    /// Where a part begins, for the system calls.
+    fn part(&self, at: usize, len: usize) -> Result<*mut std::ffi::c_void> {
+        ensure!(
+            at <= self.len && len <= self.len - at,
+            "outside of the buffer"
+        );
+        // SAFETY: the offset is inside the range, or just behind it.
+        Ok(unsafe { self.start().add(at) }.cast())
     }
 
     /// Moves the memory to another address of the process; the old one is free then.

@@ -6,6 +6,7 @@
 mod access;
 mod changing;
 mod limits;
+mod pinning;
 mod unanswered;
 
 use crate::host::Host;
@@ -16,6 +17,7 @@ pub fn suite_parts() -> Vec<Vec<Test<Host>>> {
         access::tests(),
         changing::tests(),
         limits::tests(),
+        pinning::tests(),
         unanswered::tests(),
     ]
 }
