@@ -12,7 +12,7 @@ includedir ?= $(PREFIX)/include
 bindir ?= $(PREFIX)/bin
 VERSION := 0.1.0
 
-.PHONY: help module stock user run test test-debug test-churn fuzz coverage bench peer lint clean install vm-deps vm-deps-no-module setup deb test-deb test-readme
+.PHONY: help module stock user run test test-debug test-debug-short test-churn fuzz coverage bench peer lint clean install vm-deps vm-deps-no-module setup deb test-deb test-readme
 
 ##@ For the machine at hand
 
@@ -37,6 +37,10 @@ test: ## every suite on the stock kernel (SUITE=name for one)
 test-debug: ## chosen suites on the debug kernel: KASAN, lockdep, kmemleak (SUITE=name for one)
 	@scripts/setup --debug
 	@scripts/test --debug $(SUITE)
+
+test-debug-short: ## a few of those suites
+	@scripts/setup --debug
+	@scripts/test --debug --short
 
 test-churn: ## a thousand random events on the debug kernel (20 minutes)
 	@scripts/setup --debug
