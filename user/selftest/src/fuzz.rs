@@ -97,12 +97,18 @@ impl Plan {
 
     /// What a worker plays in a round.
     fn case(&self, round: u64, worker: usize) -> Result<Case> {
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
-        seed[8..16].copy_from_slice(&round.to_le_bytes());
-        seed[16] = u8::try_from(worker)?;
-        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
-        let mut runner = TestRunner::new_with_rng(Config::default(), random);
+        let number = (round << 8) | u64::try_from(worker)?;
+        let mut seed = [0; 16];
+        seed[..8].copy_from_slice(&mixed(self.seed).to_le_bytes());
+        seed[8..].copy_from_slice(&mixed(mixed(number) ^ self.seed).to_le_bytes());
+        // There is a generator of its own for each part of an operation that might be chosen: cheap
+        // ones, and nothing to be kept on a disk.
+        let random = TestRng::from_seed(RngAlgorithm::XorShift, &seed);
+        let config = Config {
+            failure_persistence: None,
+            ..Config::default()
+        };
+        let mut runner = TestRunner::new_with_rng(config, random);
         let steps = ops::steps(LENGTH).new_tree(&mut runner);
         let steps = steps.map_err(|reason| anyhow::anyhow!("no operations: {reason}"))?;
         Ok(Case {
@@ -111,6 +117,14 @@ impl Plan {
             steps: steps.current(),
         })
     }
+}
+
+/// A number that has nothing to do with those of its neighbours.
+fn mixed(number: u64) -> u64 {
+    let mut word = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// Plays one case; `meet` is called where others take part.
