@@ -205,7 +205,11 @@ unsafe fn pin_some(
     match usize::try_from(got) {
         Ok(0) => Err(EFAULT),
         Ok(got) => Ok(got),
-        Err(_) => Err(Error::from_errno(got)),
+        Err(_) => match Error::from_errno(got) {
+            // Of what ends at 2^64 the kernel says that it wraps. No program has memory there.
+            err if err == EOVERFLOW => Err(EFAULT),
+            err => Err(err),
+        },
     }
 }
 
