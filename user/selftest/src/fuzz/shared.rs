@@ -21,6 +21,8 @@ const MOST_LISTED: usize = 4096;
 pub const CONTENDED: usize = 8;
 /// The highest errno, and one more.
 const ERRNOS: usize = 134;
+/// How long who waits for the others does not look for them, at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// If nobody arrives for so long, something hangs.
 const HANGS: Duration = Duration::from_secs(300);
 
@@ -161,11 +163,14 @@ impl Shared {
             return Ok(());
         }
         let mut since = (Instant::now(), self.count(Count::Operations));
+        let mut pause = Duration::from_micros(200);
         while board.meetings.load(SeqCst) == number {
             if self.stopped() {
                 bail!("another worker has failed");
             }
-            std::thread::sleep(Duration::from_micros(200));
+            // Who waits long looks seldom: a look costs as much as an operation.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
             let now = self.count(Count::Operations);
             if now != since.1 {
                 since = (Instant::now(), now);
