@@ -31,7 +31,7 @@ initramfs() {
 }
 
 make_initramfs() {
-	local kernel=$1 rel=$2 file=$3 tmp applet module name
+	local kernel=$1 rel=$2 file=$3 tmp packed applet module name
 	tmp=$(mktemp -d)
 	mkdir -p "$tmp"/{bin,dev,proc,sys,modules,ro,rw,new}
 	cp /usr/bin/busybox "$tmp/bin/busybox"
@@ -49,8 +49,11 @@ make_initramfs() {
 		fi
 		echo "$name" >>"$tmp/modules/list"
 	done < <(boot_modules "$kernel" "$rel")
-	pack "$tmp" >"$file.$$"
-	mv "$file.$$" "$file"
+	# Process numbers are equal in every sandbox, and several machines start at once.
+	packed=$(mktemp "$file.XXXXXX")
+	pack "$tmp" >"$packed"
+	chmod 644 "$packed"
+	mv "$packed" "$file"
 	rm -rf "$tmp"
 	find "$CACHE" -maxdepth 1 -name 'initramfs-*' -mtime +7 -delete
 }

@@ -5,11 +5,16 @@
 
 # tsc_khz: prints the frequency, or nothing where it cannot be found out.
 tsc_khz() {
-	local source=$LIB_DIR/tsc_khz.c program
+	local source=$LIB_DIR/tsc_khz.c program made
 	program=$CACHE/tsc-khz-$(sha256sum <"$source" | cut -c1-12)
 	if [[ ! -e $program ]]; then
-		cc -O2 "$source" -o "$program.$$" 2>/dev/null || return 0
-		mv "$program.$$" "$program"
+		made=$(mktemp "$program.XXXXXX")
+		if ! cc -O2 "$source" -o "$made" 2>/dev/null; then
+			rm -f "$made"
+			return 0
+		fi
+		chmod 755 "$made"
+		mv "$made" "$program"
 	fi
 	"$program" || true
 }
