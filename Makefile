@@ -68,7 +68,7 @@ peer: setup ## one program on libusdm, on libusdm with our library, and on ours 
 deb: setup ## the Debian packages, into build/deb
 	@scripts/deb
 
-test-deb: ## install, upgrade, remove and boot the packages in a clean root (10 minutes)
+test-deb: ## install, upgrade, remove and boot the packages in a clean root
 	@scripts/deb-test
 
 test-readme: ## the README's first steps, typed in a fresh root and timed (root or sudo)
