@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The module loaded and removed many times: nothing accumulates, PFs find their way
 //! back, and nobody gets hold of it half gone.
+//!
+//! `QAT_IOMMU_LOADS` says how often (100).
 
 use anyhow::{ensure, Context as _, Result};
 use std::fs;
@@ -43,13 +45,21 @@ fn works(host: &Host) -> Result<()> {
     bench.refused(iova, &page)
 }
 
+/// How often the module is loaded.
+fn loads() -> Result<usize> {
+    match std::env::var("QAT_IOMMU_LOADS") {
+        Ok(text) => text.parse().context("QAT_IOMMU_LOADS"),
+        Err(_) => Ok(100),
+    }
+}
+
 fn loaded_a_hundred_times(host: &Host) -> Result<()> {
-    const LOADS: usize = 100;
     /// What the kernel fills up at first use, and counts only now and then.
     const NOISE: i64 = 60;
+    let loads = loads()?;
     let mut before = 0;
     let absent = Absent::new(host)?;
-    for load in 0..LOADS {
+    for load in 0..loads {
         let loaded = || -> Result<()> {
             absent.try_load(&[])?;
             module::pfs_are_back(host)?;
@@ -59,7 +69,7 @@ fn loaded_a_hundred_times(host: &Host) -> Result<()> {
             module::unload(QAT_IOMMU)
         };
         loaded().with_context(|| format!("load {load}"))?;
-        if load == LOADS / 10 {
+        if load == loads / 10 {
             before = kernel_pages()?;
         }
     }
@@ -67,7 +77,7 @@ fn loaded_a_hundred_times(host: &Host) -> Result<()> {
     ensure!(
         grown < NOISE,
         "the kernel keeps {grown} pages and areas more than {} loads before",
-        LOADS * 9 / 10
+        loads * 9 / 10
     );
     drop(absent);
     module::pfs_are_back(host)?;
@@ -76,7 +86,7 @@ fn loaded_a_hundred_times(host: &Host) -> Result<()> {
 
 /// Opening it while it goes either works, and keeps it, or finds nothing.
 fn removed_while_others_open_it(host: &Host) -> Result<()> {
-    const REMOVALS: usize = 20;
+    let removals = loads()? / 5;
     let (ending, opened) = (AtomicBool::new(false), AtomicU32::new(0));
     let removed = std::thread::scope(|scope| -> Result<usize> {
         for _ in 0..2 {
@@ -95,12 +105,12 @@ fn removed_while_others_open_it(host: &Host) -> Result<()> {
         let mut removed = 0;
         let outcome = (|| -> Result<()> {
             let parameters = module::parameters_now()?;
-            for _ in 0..200 {
+            for _ in 0..10 * removals {
                 if module::unload(QAT_IOMMU).is_ok() {
                     removed += 1;
                     module::load(host, QAT_IOMMU, &parameters)?;
                 }
-                if removed >= REMOVALS {
+                if removed >= removals {
                     break;
                 }
             }
