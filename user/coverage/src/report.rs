@@ -10,6 +10,9 @@ use std::path::Path;
 use crate::places::Lines;
 use crate::reasons::Reasons;
 
+/// Why a bracket is not reached.
+const BRACKET: &str = "as the lines beside it";
+
 /// A line that was not reached.
 struct Missed {
     file: String,
@@ -54,6 +57,9 @@ impl Report {
             if reason.is_some() {
                 used.insert(key);
             }
+            // A bracket alone says nothing: it goes with the lines beside it.
+            let bracket = !code.contains(char::is_alphanumeric);
+            let reason = reason.or_else(|| bracket.then(|| BRACKET.to_owned()));
             missed.push(Missed {
                 file: file.clone(),
                 line: *line,
@@ -95,7 +101,8 @@ impl fmt::Display for Report {
         if !known.is_empty() {
             writeln!(f, "\nNot reached, for a reason:")?;
         }
-        for one in known {
+        let told = |one: &&Missed| one.reason.as_deref() != Some(BRACKET);
+        for one in known.into_iter().filter(told) {
             let reason = one.reason.as_deref().unwrap_or_default();
             writeln!(
                 f,
