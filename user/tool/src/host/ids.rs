@@ -55,6 +55,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_module_knows_the_same_pfs() {
+        let module = include_str!("../../../../remap/ids.rs");
+        let table = module
+            .split_once("const KNOWN: ")
+            .and_then(|(_, rest)| rest.split_once("];"))
+            .map(|(table, _)| table)
+            .expect("the module has a table");
+        let known: Vec<u16> = table
+            .split("0x")
+            .skip(1)
+            .filter_map(|entry| u16::from_str_radix(entry.get(..4)?, 16).ok())
+            .collect();
+        assert_eq!(known, KNOWN.map(|(_, pf, _)| pf));
+    }
+
+    #[test]
     fn pfs_and_vfs_are_told_apart() {
         assert_eq!(pf_name(0x8086, 0x4940), Some("4xxx"));
         assert_eq!(pf_name(0x8086, 0x4941), None);

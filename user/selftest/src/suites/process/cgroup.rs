@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A memory cgroup that runs out of memory in the middle of a map: whoever dies of it
-//! leaves nothing pinned, nothing mapped, and nothing charged to the cgroup.
+//! leaves nothing pinned, nothing mapped, and nothing charged to the cgroup. And that each
+//! record of a mapping is charged to somebody.
 
 use anyhow::{ensure, Context as _, Result};
 use std::fs;
@@ -8,19 +9,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::abi::Context;
+use crate::dma::fresh_iova;
 use crate::expect;
 use crate::helper::user::{Confined, Task};
 use crate::helper::Helper;
 use crate::host::Host;
 use crate::ktap::{list_tests, skip, Test};
 use crate::ledger;
+use crate::mem::user::UserMemory;
+use crate::mem::{Buffer, PAGE};
 use crate::suites::user::Rig;
 
 const TOP: &str = "/sys/fs/cgroup";
 const MIB: u64 = 1 << 20;
+const PAGE_U64: u64 = 4096;
 
 pub fn tests() -> Vec<Test<Host>> {
-    list_tests![out_of_memory_for_pages, out_of_memory_for_records]
+    list_tests![
+        out_of_memory_for_pages,
+        out_of_memory_for_records,
+        every_record_is_charged,
+    ]
 }
 
 /// A cgroup with a limit of memory, removed when this goes.
@@ -104,7 +114,7 @@ fn exhausted(host: &Host, cgroup: &Cgroup, what: Confined) -> Result<()> {
     cgroup.is_let_go()?;
     // The space is as good as before.
     let mut rig = Rig::new(host)?;
-    let memory = crate::mem::user::UserMemory::scattered(16 * crate::mem::PAGE)?;
+    let memory = UserMemory::scattered(16 * PAGE)?;
     let iova = rig.map(&memory)?;
     rig.reaches(iova, &memory)?;
     rig.unmap(&memory)?;
@@ -120,4 +130,48 @@ fn out_of_memory_for_pages(host: &Host) -> Result<()> {
 fn out_of_memory_for_records(host: &Host) -> Result<()> {
     let cgroup = Cgroup::new("qat-records", 8 * MIB)?;
     exhausted(host, &cgroup, Confined::Records)
+}
+
+/// Objects in the kernel's general caches that nobody is charged for. (Those that somebody is charged
+/// for come from caches of their own.)
+fn uncharged() -> Result<u64> {
+    let text = fs::read_to_string("/proc/slabinfo").context("/proc/slabinfo")?;
+    let mut all = 0;
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        if name.starts_with("kmalloc-") && !name.starts_with("kmalloc-cg-") {
+            all += words.next().context("a count")?.parse::<u64>()?;
+        }
+    }
+    ensure!(all > 0, "/proc/slabinfo has no general caches");
+    Ok(all)
+}
+
+/// However small: who has many mappings has as many of each.
+fn every_record_is_charged(_: &Host) -> Result<()> {
+    const COUNT: u64 = 4000;
+    let context = Context::open()?;
+    let (page, memory) = (Buffer::page()?, UserMemory::scattered(PAGE)?);
+    let few = |what: &str, before: u64| -> Result<()> {
+        let more = uncharged()?.saturating_sub(before);
+        ensure!(
+            more < COUNT / 2,
+            "{COUNT} {what} have {more} objects that nobody is charged for"
+        );
+        Ok(())
+    };
+    let before = uncharged()?;
+    // Every second page, so that none of them are neighbours.
+    let base = fresh_iova(2 * COUNT as usize);
+    for index in 0..COUNT {
+        let answer = context.map(page.phys(), base + 2 * index * PAGE_U64, PAGE_U64);
+        expect::succeeds("map", answer)?;
+    }
+    few("physical ranges", before)?;
+    let before = uncharged()?;
+    for _ in 0..COUNT {
+        expect::succeeds("map", context.map_user(memory.va(), PAGE_U64))?;
+    }
+    few("buffers", before)
 }

@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Test<Host>> {
         a_thousand,
         of_all_sizes,
         each_is_its_own,
+        found_by_address_like_others,
         the_same_buffer_many_times,
         one_bad_buffer_spoils_all,
         one_bad_range_spoils_all,
@@ -119,6 +120,23 @@ fn each_is_its_own(_: &Host) -> Result<()> {
     let mut ranges: Vec<Place> = iovas[6..].iter().map(|iova| (*iova, PAGE_U64)).collect();
     ranges.push((single, PAGE_U64));
     unmaps(&context, &ranges)?;
+    nothing_mapped(&context)
+}
+
+/// The first unmap by address has a context note from then on what is where: batches too.
+fn found_by_address_like_others(_: &Host) -> Result<()> {
+    let context = Context::open()?;
+    let memory = UserMemory::scattered(4 * PAGE)?;
+    let places = pages_of(&memory, 4);
+    expect::succeeds("map", context.map_user(memory.va(), PAGE_U64))?;
+    expect::succeeds("unmap", context.unmap_user(memory.va(), PAGE_U64))?;
+    let iovas = maps(&context, &places)?;
+    for (va, length) in places.iter().take(3) {
+        expect::succeeds("unmap", context.unmap_user(*va, *length))?;
+    }
+    unmaps(&context, &[(iovas[3], PAGE_U64)])?;
+    let again = context.unmap_user(places[3].0, PAGE_U64);
+    expect::fails("unmap of what a batch unmapped", again, Errno::NOENT)?;
     nothing_mapped(&context)
 }
 

@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Test<Host>> {
         forked_child_sees_its_copy,
         forked_child_keeps_the_file,
         closing,
+        closing_with_some_unmapped,
         a_duplicate_keeps_mappings,
         exit_with_a_thousand,
         killed_with_a_thousand,
@@ -202,6 +203,33 @@ fn closing(host: &Host) -> Result<()> {
     rig.refused(iova, &memory)?;
     expect::equal("pins", ledger::pins()?, before.0)?;
     expect::equal("locked KiB", ledger::locked()?, before.1)
+}
+
+/// However some of them were unmapped, closing takes the rest.
+fn closing_with_some_unmapped(host: &Host) -> Result<()> {
+    type Unmap = fn(&Context, &UserMemory, u64) -> Result<(), Errno>;
+    let ways: [(&str, Unmap); 2] = [
+        ("by address", |context, memory, _| {
+            context.unmap_user(memory.va(), memory.length())
+        }),
+        ("by IOVA", |context, memory, iova| {
+            context.unmap(iova, memory.length())
+        }),
+    ];
+    let mut rig = Rig::new(host)?;
+    let (one, other) = (UserMemory::scattered(PAGE)?, UserMemory::scattered(PAGE)?);
+    for (way, unmap) in ways {
+        let pins = ledger::pins()?;
+        let context = Context::open()?;
+        let gone = expect::succeeds("map", context.map_user(one.va(), one.length()))?;
+        let iova = expect::succeeds("map", context.map_user(other.va(), other.length()))?;
+        expect::succeeds(way, unmap(&context, &one, gone))?;
+        rig.reaches(iova, &other)?;
+        drop(context);
+        rig.refused(iova, &other)?;
+        expect::equal(way, ledger::pins()?, pins)?;
+    }
+    Ok(())
 }
 
 fn a_duplicate_keeps_mappings(host: &Host) -> Result<()> {
