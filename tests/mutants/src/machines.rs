@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The machines of scripts/lib/test-boots.sh, by name: their options, what the tests are told of
-//! them, and what their PFs' record must show.
+//! The machines of scripts/lib/test-boots.sh, by name: their options, and what the tests are told of
+//! them. Those of test-boots-debug.sh are there too, as `debug-` and their name.
 
 use anyhow::{ensure, Context as _, Result};
 use std::collections::HashMap;
@@ -8,22 +8,25 @@ use std::path::Path;
 use std::process::Command;
 
 pub struct Machine {
+    pub kernel: Kernel,
     /// For scripts/vm.
     pub options: Vec<String>,
     /// For the test program.
     pub told: Vec<String>,
-    pub pfs: String,
-    /// Claims about the record that hold whichever suites run.
-    pub claims: Vec<String>,
 }
 
 const SCRIPT: &str = r#"
 . scripts/lib/common.sh
 . scripts/lib/test-boots.sh
-boots | while IFS='|' read -r name options suites claims; do
-	read -r -a words <<<"$options"
-	echo "$(xargs <<<"$name")|$(xargs <<<"$options")|$(guest_options "${words[@]}" | xargs)|$(xargs <<<"$claims")"
-done
+machines() {
+	boots | while IFS='|' read -r name options _; do
+		read -r -a words <<<"$options"
+		echo "$1$(xargs <<<"$name")|$2 $(xargs <<<"$options")|$(guest_options "${words[@]}" | xargs)"
+	done
+}
+machines '' '--kernel stock'
+. scripts/lib/test-boots-debug.sh
+machines debug- '--kernel debug'
 "#;
 
 pub fn read(project: &Path) -> Result<HashMap<String, Machine>> {
@@ -53,21 +56,35 @@ fn machine(line: &str) -> Option<(String, Machine)> {
                 .collect::<Vec<_>>(),
         )
     };
-    let (options, told, claims) = (words()?, words()?, words()?);
-    let pfs = options.iter().position(|word| word == "--pfs");
-    let pfs = pfs.and_then(|at| options.get(at + 1)).cloned();
+    let (options, told) = (words()?, words()?);
     Some((
         name,
         Machine {
+            kernel: match options.get(1).map(String::as_str) {
+                Some("debug") => Kernel::Debug,
+                _ => Kernel::Stock,
+            },
             options: without(options, "--timeout"),
             told,
-            pfs: pfs.unwrap_or_else(|| "1".to_owned()),
-            claims: claims
-                .into_iter()
-                .filter(|claim| claim.starts_with("nothing-"))
-                .collect(),
         },
     ))
+}
+
+/// Which of the project's kernels it boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    Stock,
+    Debug,
+}
+
+impl Kernel {
+    /// As scripts/build-module calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Debug => "debug",
+        }
+    }
 }
 
 /// The options but for one, and its value.
@@ -86,16 +103,15 @@ mod tests {
 
     #[test]
     fn a_line_is_a_machine() {
-        let (name, machine) = machine(
-            "a|--iommu amd --pfs 2 --timeout 480 --smp 2|--iommu amd|something-added nothing-left",
-        )
-        .expect("the line is whole");
-        assert_eq!(name, "a");
+        let (name, machine) =
+            machine("debug-a|--kernel debug --iommu amd --pfs 2 --timeout 480 --smp 2|--iommu amd")
+                .expect("the line is whole");
+        assert_eq!(name, "debug-a");
+        assert_eq!(machine.kernel, Kernel::Debug);
         assert_eq!(
             machine.options,
-            ["--iommu", "amd", "--pfs", "2", "--smp", "2"]
+            ["--kernel", "debug", "--iommu", "amd", "--pfs", "2", "--smp", "2"]
         );
-        assert_eq!(machine.pfs, "2");
-        assert_eq!(machine.claims, ["nothing-left"]);
+        assert_eq!(machine.told, ["--iommu", "amd"]);
     }
 }

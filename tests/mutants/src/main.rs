@@ -10,6 +10,7 @@ mod machines;
 mod mutant;
 mod operators;
 mod plan;
+mod queue;
 mod report;
 mod results;
 mod run;
@@ -97,6 +98,9 @@ struct RunArguments {
     /// How many at a time, each in a tree of its own
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// How many are played in one machine at most
+    #[arg(long, default_value_t = 10)]
+    batch: usize,
     /// One machine at a time, however many mutants are built meanwhile
     #[arg(long)]
     one_machine: bool,
@@ -152,6 +156,7 @@ fn run(arguments: Arguments) -> Result<()> {
             let bench = run::Bench {
                 project,
                 jobs: how.jobs,
+                batch: how.batch,
                 turn: how.one_machine.then(Default::default),
                 through: how.through,
                 steps,

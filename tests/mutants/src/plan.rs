@@ -10,11 +10,14 @@ use std::path::Path;
 
 use crate::mutant::Mutant;
 
+/// The module's pure half, built for the build machine.
+const PURE: &str = "iova-model";
+
 /// What is run at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The unit tests of the module's pure half.
-    Unit,
+    /// The unit tests of a package: the module's pure half is one.
+    Unit(String),
     /// The machine that is suspended.
     Suspend,
     /// Suites, in a machine; only the tests whose names contain `only`.
@@ -26,10 +29,11 @@ pub enum Step {
 }
 
 impl Step {
-    /// `machine/suite,suite`, or that and `:test`, or `unit`.
+    /// `machine/suite,suite`, or that and `:test`, or `unit` or `unit:package`.
     pub fn name(&self) -> String {
         match self {
-            Self::Unit => "unit".to_owned(),
+            Self::Unit(package) if package == PURE => "unit".to_owned(),
+            Self::Unit(package) => format!("unit:{package}"),
             Self::Suspend => "suspend".to_owned(),
             Self::Machine { name, suites, only } => {
                 let only = only
@@ -42,8 +46,9 @@ impl Step {
 
     fn parse(text: &str) -> Result<Self> {
         Ok(match text {
-            "unit" => Self::Unit,
+            "unit" => Self::Unit(PURE.to_owned()),
             "suspend" => Self::Suspend,
+            _ if text.starts_with("unit:") => Self::Unit(text.replacen("unit:", "", 1)),
             _ => {
                 let Some((name, suites)) = text.split_once('/') else {
                     bail!("the step {text} is no machine/suite");
@@ -68,6 +73,9 @@ impl Step {
 struct Table {
     /// Short names of steps.
     steps: BTreeMap<String, String>,
+    /// By the names of operator mutants: the step that is expected to notice first.
+    #[serde(default)]
+    first: BTreeMap<String, String>,
     /// By the beginnings of files' paths, the longest that fits: steps, in their order.
     files: BTreeMap<String, Vec<String>>,
 }
@@ -86,7 +94,7 @@ impl Plan {
     pub fn read(project: &Path) -> Result<Self> {
         let text = fs::read_to_string(project.join("tests/mutants/plan.toml"))?;
         let plan = Self(toml::from_str(&text).context("tests/mutants/plan.toml")?);
-        for name in plan.0.files.values().flatten() {
+        for name in plan.0.files.values().flatten().chain(plan.0.first.values()) {
             plan.step(name)?;
         }
         Ok(plan)
@@ -125,7 +133,8 @@ impl Plan {
         };
         let mut steps = Vec::new();
         if let Choice::Planned(_) = choice {
-            if let Some(first) = &mutant.first {
+            let first = mutant.first.as_ref().or(self.0.first.get(&mutant.name));
+            if let Some(first) = first {
                 steps.push(self.step(first)?);
             }
         }
@@ -149,7 +158,13 @@ mod tests {
 
     #[test]
     fn a_step_keeps_its_name() {
-        for name in ["unit", "suspend", "intel/info,owned", "intel/owned:twice"] {
+        for name in [
+            "unit",
+            "unit:a-package",
+            "suspend",
+            "intel/info,owned",
+            "intel/owned:twice",
+        ] {
             assert_eq!(Step::parse(name).expect("a step").name(), name);
         }
     }

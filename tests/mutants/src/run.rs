@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Runs mutants: each is written into a copy of the project and built, and the steps of its plan
-//! are run until one notices.
+//! Runs mutants: the steps of each one's plan until one notices. Mutants whose next step is in the same
+//! machine are built one after the other and played in one boot of it.
 
 use anyhow::{Context as _, Result};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::edit::one_line;
-use crate::machines::{self, Machine};
+use crate::machines::{self, Kernel, Machine};
 use crate::mutant::Mutant;
 use crate::plan::{Choice, Plan, Step};
+use crate::queue::{Job, Queue};
 use crate::results::{Catch, Results, Step as Done, Verdict};
-use crate::tree::Tree;
-use crate::trial;
+use crate::tree::{changed, Tree};
+use crate::trial::{self, Outcome, Play};
 
 pub struct Bench {
     pub project: PathBuf,
     pub jobs: usize,
+    /// How many are played in one machine at most.
+    pub batch: usize,
     /// Held while a machine runs, if there is to be one at a time.
     pub turn: Option<Mutex<()>>,
     pub through: Option<String>,
@@ -33,7 +36,6 @@ impl Bench {
         let plan = Plan::read(&self.project)?;
         let machines = machines::read(&self.project)?;
         let tree = Tree::prepare(&self.project, 0, self.through.as_deref())?;
-        tree.build()?.map_err(anyhow::Error::msg)?;
         let steps = match &self.steps {
             Choice::Planned(_) => plan.all()?,
             Choice::Named(names) => names
@@ -44,10 +46,31 @@ impl Bench {
         let mut failed = 0;
         for step in steps {
             let start = Instant::now();
-            let caught = step_on(&tree, &machines, &step)?;
-            let word = caught.as_ref().map_or("passed".to_owned(), describe);
+            let outcome = match &step {
+                Step::Machine { name, suites, only } => {
+                    let machine = machine(&machines, name)?;
+                    if machine.kernel == Kernel::Debug {
+                        tree.prepare_kernel(Kernel::Debug)?;
+                    }
+                    let play = Play {
+                        key: "base".to_owned(),
+                        module: tree.base(machine.kernel),
+                        suites,
+                        only: only.as_deref(),
+                    };
+                    let mut done = trial::machine(&tree, name, machine, &[play])?;
+                    done.remove("base").map(|(outcome, _)| outcome)
+                }
+                _ => Some(outside(&tree, &step)?),
+            };
+            let word = match &outcome {
+                Some(Outcome::Passed) => "passed".to_owned(),
+                Some(Outcome::Caught(catch)) => describe(catch),
+                Some(Outcome::Doubtful(why)) => why.clone(),
+                None => "no result".to_owned(),
+            };
             println!("{}: {word} ({} s)", step.name(), start.elapsed().as_secs());
-            failed += usize::from(caught.is_some());
+            failed += usize::from(outcome != Some(Outcome::Passed));
         }
         anyhow::ensure!(failed == 0, "{failed} steps fail on the module as it is");
         Ok(())
@@ -56,28 +79,18 @@ impl Bench {
     pub fn run(&self, mutants: Vec<Mutant>) -> Result<()> {
         let plan = Plan::read(&self.project)?;
         let machines = machines::read(&self.project)?;
-        let count = mutants.len();
-        let queue = Mutex::new(mutants.into_iter().enumerate());
+        let mut jobs = Vec::new();
+        for mutant in mutants {
+            let steps = plan.of(&mutant, &self.steps)?;
+            let record = self.results.get(&mutant);
+            jobs.push(Job::new(mutant, steps, record));
+        }
+        let queue = Mutex::new(Queue::new(jobs, self.batch));
         thread::scope(|scope| {
             let workers: Vec<_> = (0..self.jobs)
                 .map(|number| {
-                    let (queue, plan, machines) = (&queue, &plan, &machines);
-                    scope.spawn(move || -> Result<()> {
-                        let tree = Tree::prepare(&self.project, number, self.through.as_deref())?;
-                        loop {
-                            let next = queue.lock().ok().and_then(|mut queue| queue.next());
-                            let Some((at, mutant)) = next else {
-                                return Ok(());
-                            };
-                            let said = self.one(&tree, plan, machines, &mutant)?;
-                            println!(
-                                "[{}/{count}] {} {}: {said}",
-                                at + 1,
-                                mutant.name,
-                                mutant.file
-                            );
-                        }
-                    })
+                    let (queue, machines) = (&queue, &machines);
+                    scope.spawn(move || self.work(number, queue, machines))
                 })
                 .collect();
             workers.into_iter().try_for_each(|worker| {
@@ -88,91 +101,187 @@ impl Bench {
         })
     }
 
-    /// Runs what is not known yet of one mutant.
-    fn one(
+    fn work(
         &self,
-        tree: &Tree,
-        plan: &Plan,
+        number: usize,
+        queue: &Mutex<Queue>,
         machines: &HashMap<String, Machine>,
-        mutant: &Mutant,
-    ) -> Result<String> {
-        let mut record = self.results.get(mutant);
-        let steps = plan.of(mutant, &self.steps)?;
-        let known = matches!(record.verdict(), Verdict::Caught(_) | Verdict::Unbuildable);
-        if !known && steps.iter().any(|step| !record.has(&step.name())) {
-            let changed = mutant.changed().context("the place is not in the file")?;
-            tree.write(&mutant.file, &changed)?;
-            let result = self.steps_on(tree, machines, mutant, &steps, &mut record);
-            tree.write(&mutant.file, &mutant.text)?;
-            result?;
-        }
-        Ok(match record.verdict() {
-            Verdict::Unbuildable => "does not build".to_owned(),
-            Verdict::Caught(catch) => describe(&catch),
-            Verdict::Survived | Verdict::Unknown => {
-                format!("SURVIVED: {}: {}", mutant.place, mutant.what)
-            }
-        })
-    }
-
-    fn steps_on(
-        &self,
-        tree: &Tree,
-        machines: &HashMap<String, Machine>,
-        mutant: &Mutant,
-        steps: &[Step],
-        record: &mut crate::results::Record,
     ) -> Result<()> {
-        let mut built = false;
-        for step in steps {
-            if record.has(&step.name()) {
+        let tree = Tree::prepare(&self.project, number, self.through.as_deref())?;
+        let locked = || {
+            queue
+                .lock()
+                .map_err(|_| anyhow::Error::msg("a worker panicked"))
+        };
+        loop {
+            let Some(mut jobs) = locked()?.take() else {
+                return Ok(());
+            };
+            if jobs.is_empty() {
+                // What is left is with another worker, and may come back.
+                thread::sleep(Duration::from_secs(1));
                 continue;
             }
-            // The unit tests build what they need.
-            if !built && *step != Step::Unit {
-                if let Err(error) = tree.build()? {
-                    record.unbuildable = Some(one_line(&error));
-                    return self.results.put(mutant, record);
+            let result = match jobs[0].next() {
+                Some(Step::Machine { name, .. }) => {
+                    let name = name.clone();
+                    self.batch(&tree, &name, machine(machines, &name)?, &mut jobs)
                 }
-                built = true;
+                Some(step) => {
+                    let step = step.clone();
+                    self.one(&tree, &step, &mut jobs[0])
+                }
+                None => Ok(()),
+            };
+            for job in &jobs {
+                if let Some(said) = ended(job) {
+                    println!("{} {}: {said}", job.mutant.name, job.mutant.file);
+                }
             }
-            let turn = self.turn.as_ref().map(Mutex::lock);
-            let start = Instant::now();
-            let mut caught = step_on(tree, machines, step)?;
-            drop(turn);
-            // A unit test program that could not be built has noticed nothing.
-            if caught
-                .as_ref()
-                .is_some_and(|catch| catch.test == "(the program failed)")
-            {
-                caught = None;
-            }
-            let found = caught.is_some();
-            record.steps.push(Done {
-                name: step.name(),
-                seconds: start.elapsed().as_secs(),
-                caught,
+            locked()?.give_back(jobs);
+            result?;
+        }
+    }
+
+    /// The next step of each of these, which is in one machine.
+    fn batch(&self, tree: &Tree, name: &str, machine: &Machine, jobs: &mut [Job]) -> Result<()> {
+        let kernel = machine.kernel;
+        if kernel == Kernel::Debug {
+            tree.prepare_kernel(kernel)?;
+        }
+        for job in jobs.iter_mut() {
+            self.build(tree, kernel, job)?;
+        }
+        let mut plays = Vec::new();
+        for job in jobs.iter() {
+            let Some(Step::Machine { suites, only, .. }) = job.next() else {
+                continue;
+            };
+            plays.push(Play {
+                module: tree.mutant(kernel, &job.mutant.key()),
+                key: job.mutant.key(),
+                suites,
+                only: only.as_deref(),
             });
-            self.results.put(mutant, record)?;
-            if found {
-                break;
+        }
+        if plays.is_empty() {
+            return Ok(());
+        }
+        let turn = self.turn.as_ref().map(Mutex::lock);
+        let done = trial::machine(tree, name, machine, &plays)?;
+        drop(turn);
+        for (at, job) in jobs.iter_mut().enumerate() {
+            let outcome = done.get(&job.mutant.key());
+            match outcome {
+                Some((Outcome::Doubtful(why), _)) => {
+                    println!("{}: tried in vain: {why}", job.mutant.name);
+                    job.in_vain += 1;
+                }
+                Some((outcome, seconds)) => self.note(job, outcome, *seconds)?,
+                // Whoever came first had every chance.
+                None if at == 0 => job.in_vain += 1,
+                None => {}
             }
         }
         Ok(())
     }
+
+    /// Builds a mutant for a machine, or notes that it cannot be built.
+    fn build(&self, tree: &Tree, kernel: Kernel, job: &mut Job) -> Result<()> {
+        if let Err(error) = tree.build_mutant(kernel, &job.mutant)? {
+            job.record.unbuildable = Some(one_line(&error));
+            self.results.put(&job.mutant, &job.record)?;
+        }
+        Ok(())
+    }
+
+    /// A step that is in no machine of the table.
+    fn one(&self, tree: &Tree, step: &Step, job: &mut Job) -> Result<()> {
+        let start = Instant::now();
+        let outcome = match step {
+            // The unit tests build what they need.
+            Step::Unit(_) => {
+                let mutant = &job.mutant;
+                tree.write(&mutant.file, &changed(mutant)?)?;
+                let outcome = outside(tree, step);
+                tree.write(&mutant.file, &mutant.text)?;
+                outcome?
+            }
+            _ => {
+                self.build(tree, Kernel::Stock, job)?;
+                if job.next().is_none() {
+                    return Ok(());
+                }
+                tree.put(
+                    Kernel::Stock,
+                    &tree.mutant(Kernel::Stock, &job.mutant.key()),
+                )?;
+                let outcome = outside(tree, step)?;
+                if outcome != Outcome::Passed {
+                    // As in other machines: is it the mutant, or the load?
+                    tree.put(Kernel::Stock, &tree.base(Kernel::Stock))?;
+                    if outside(tree, step)? != Outcome::Passed {
+                        println!("{}: tried in vain", job.mutant.name);
+                        job.in_vain += 1;
+                        return Ok(());
+                    }
+                }
+                outcome
+            }
+        };
+        self.note(job, &outcome, start.elapsed().as_secs())
+    }
+
+    fn note(&self, job: &mut Job, outcome: &Outcome, seconds: u64) -> Result<()> {
+        let Some(step) = job.next() else {
+            return Ok(());
+        };
+        let name = step.name();
+        let caught = match outcome {
+            Outcome::Caught(catch) => Some(catch.clone()),
+            _ => None,
+        };
+        job.in_vain = 0;
+        job.record.steps.push(Done {
+            name,
+            seconds,
+            caught,
+        });
+        self.results.put(&job.mutant, &job.record)
+    }
 }
 
-fn step_on(tree: &Tree, machines: &HashMap<String, Machine>, step: &Step) -> Result<Option<Catch>> {
-    match step {
-        Step::Unit => trial::unit(tree),
-        Step::Suspend => trial::suspend(tree),
-        Step::Machine { name, suites, only } => {
-            let machine = machines
-                .get(name)
-                .with_context(|| format!("no machine {name}"))?;
-            trial::machine(tree, name, machine, suites, only.as_deref())
-        }
+fn machine<'a>(machines: &'a HashMap<String, Machine>, name: &str) -> Result<&'a Machine> {
+    machines
+        .get(name)
+        .with_context(|| format!("no machine {name}"))
+}
+
+/// A step that needs no machine of the table, on what is built.
+fn outside(tree: &Tree, step: &Step) -> Result<Outcome> {
+    let caught = match step {
+        Step::Unit(package) => trial::unit(tree, package)?,
+        _ => trial::suspend(tree)?,
+    };
+    Ok(match caught {
+        // A unit test program that could not be built has noticed nothing.
+        Some(catch) if catch.test != "(the program failed)" => Outcome::Caught(catch),
+        _ => Outcome::Passed,
+    })
+}
+
+/// What is said of a job once nothing is left to do for it.
+fn ended(job: &Job) -> Option<String> {
+    if job.next().is_some() {
+        return job.in_vain().then(|| "GIVEN UP".to_owned());
     }
+    Some(match job.record.verdict() {
+        Verdict::Unbuildable => "does not build".to_owned(),
+        Verdict::Caught(catch) => describe(&catch),
+        Verdict::Survived | Verdict::Unknown => {
+            format!("SURVIVED: {}: {}", job.mutant.place, job.mutant.what)
+        }
+    })
 }
 
 fn describe(catch: &Catch) -> String {

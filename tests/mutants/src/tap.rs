@@ -37,7 +37,7 @@ impl Follow {
 }
 
 /// The first failed test of `cargo test`.
-pub fn unit_failure(output: &str) -> Option<Catch> {
+pub fn unit_failure(package: &str, output: &str) -> Option<Catch> {
     let test = output.lines().find_map(|line| {
         line.strip_prefix("test ")?
             .strip_suffix(" ... FAILED")
@@ -50,7 +50,7 @@ pub fn unit_failure(output: &str) -> Option<Catch> {
         .unwrap_or_default();
     Some(Catch {
         machine: "unit".to_owned(),
-        suite: "iova-model".to_owned(),
+        suite: package.to_owned(),
         test,
         said: said.trim().to_owned(),
     })
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_failed_unit_test_is_found() {
         let text = "test a ... ok\ntest b::c ... FAILED\n\nthread 'b::c' panicked at x.rs:1:2:\nleft != right\n";
-        let found = unit_failure(text).expect("one failed");
+        let found = unit_failure("iova-model", text).expect("one failed");
         assert_eq!(
             (found.test.as_str(), found.said.as_str()),
             ("b::c", "left != right")

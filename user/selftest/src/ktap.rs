@@ -93,11 +93,12 @@ fn run_one<E>(test: &Test<E>, env: &E) -> Outcome {
 }
 
 /// Runs the suites, writes KTAP to `out`, and tells whether every test passed
-/// or was skipped.
+/// or was skipped. With `until_failure` the first failed test is the last.
 pub fn run<E>(
     suites: &[Suite<E>],
     env: &E,
     audit: Audit,
+    until_failure: bool,
     out: &mut impl Write,
 ) -> io::Result<bool> {
     writeln!(out, "KTAP version 1\n1..{}", suites.len())?;
@@ -128,11 +129,17 @@ pub fn run<E>(
                 }
             }
             out.flush()?;
+            if until_failure && !good {
+                break;
+            }
         }
         let word = if good { "ok" } else { "not ok" };
         writeln!(out, "{word} {number} {}", suite.name)?;
         out.flush()?;
         all_good &= good;
+        if until_failure && !all_good {
+            break;
+        }
     }
     Ok(all_good)
 }
@@ -166,17 +173,22 @@ mod tests {
     }
 
     fn report(tests: Vec<Test<()>>) -> (bool, String) {
-        report_audited(tests, balanced)
+        report_of(tests, balanced, false)
     }
 
     fn report_audited(tests: Vec<Test<()>>, audit: Audit) -> (bool, String) {
+        report_of(tests, audit, false)
+    }
+
+    fn report_of(tests: Vec<Test<()>>, audit: Audit, until_failure: bool) -> (bool, String) {
         let suite = Suite {
             name: "sample",
             about: "",
             tests,
         };
         let mut out = Vec::new();
-        let good = run(&[suite], &(), audit, &mut out).expect("a vector takes every write");
+        let good =
+            run(&[suite], &(), audit, until_failure, &mut out).expect("a vector takes every write");
         (good, String::from_utf8(out).expect("the report is text"))
     }
 
@@ -201,6 +213,15 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("    ok 2 passes\n"), "{text}");
+        assert!(text.ends_with("not ok 1 sample\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_runs_behind_a_failure_where_that_is_the_end() {
+        let (good, text) = report_of(list_tests![passes, fails, passes], balanced, true);
+        assert!(!good);
+        assert!(text.contains("    not ok 2 fails\n"), "{text}");
+        assert!(!text.contains("    ok 3"), "{text}");
         assert!(text.ends_with("not ok 1 sample\n"), "{text}");
     }
 

@@ -45,6 +45,9 @@ struct Arguments {
     /// Run only the tests whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// End with the first test that fails
+    #[arg(long)]
+    until_failure: bool,
     /// List the suites and their tests
     #[arg(long)]
     list: bool,
@@ -118,6 +121,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         &chosen,
         &arguments.host,
         ledger::open,
+        arguments.until_failure,
         &mut std::io::stdout(),
     )?)
 }
