@@ -91,14 +91,12 @@ pub fn machine(
     let test = tree.root.join("build/test");
     let list = test.join(format!("{name}.list"));
     let said = test.join(format!("{name}.err"));
-    let lines: String = plays
-        .iter()
-        .map(|play| {
-            let (module, only) = (play.module.display(), play.only.unwrap_or_default());
-            format!("{}|{module}|{only}|{}\n", play.key, play.suites.join(" "))
-        })
-        .collect();
-    fs::write(&list, lines)?;
+    let line = |play: &Play<'_>| {
+        let (module, only) = (play.module.display(), play.only.unwrap_or_default());
+        format!("{}|{module}|{only}|{}\n", play.key, play.suites.join(" "))
+    };
+    let lines: Vec<_> = plays.iter().map(line).collect();
+    fs::write(&list, lines.concat())?;
     tree.put(machine.kernel, &tree.base(machine.kernel))?;
     let mut command = tree.command("scripts/vm");
     command

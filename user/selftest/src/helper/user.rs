@@ -63,6 +63,8 @@ pub enum Confined {
     Pages,
     /// What the kernel keeps for each mapping
     Records,
+    /// Nothing: a thousand mappings with a table of the IOMMU's each
+    Tables,
 }
 
 impl Task {
@@ -85,6 +87,7 @@ impl Task {
                 let what = match what {
                     Confined::Pages => "pages",
                     Confined::Records => "records",
+                    Confined::Tables => "tables",
                 };
                 format!("confined {} {what}", cgroup.display())
             }
@@ -380,14 +383,23 @@ fn send(socket: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Ends in one of two ways, both good: the memory is refused, or the kernel kills this process.
+/// Ends, but for the tables, in one of two ways, both good: the memory is refused, or the kernel kills this process.
 fn confined(context: &Context, cgroup: &Path, what: Confined) -> Result<()> {
     let memory = match what {
         Confined::Pages => UserMemory::scattered(256 << 20)?,
-        Confined::Records => UserMemory::scattered(PAGE)?,
+        Confined::Records | Confined::Tables => UserMemory::scattered(PAGE)?,
     };
     std::fs::write(cgroup.join("cgroup.procs"), "0")?;
     say("mapping")?;
+    if let Confined::Tables = what {
+        for _ in 0..1000 {
+            let answer = context.map_user_aligned(memory.va(), memory.length(), 2 << 20);
+            expect::succeeds("map", answer)?;
+        }
+        say("mapped")?;
+        heard()?;
+        return Ok(());
+    }
     // More than the cgroup has room for, if what the kernel keeps for each counts at all.
     let refused = (0..100_000).find_map(|_| context.map_user(memory.va(), memory.length()).err());
     say(&refused.map_or_else(|| "no end".to_owned(), expect::name))?;

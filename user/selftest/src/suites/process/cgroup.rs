@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Test<Host>> {
     list_tests![
         out_of_memory_for_pages,
         out_of_memory_for_records,
+        tables_are_charged,
         every_record_is_charged,
     ]
 }
@@ -130,6 +131,27 @@ fn out_of_memory_for_pages(host: &Host) -> Result<()> {
 fn out_of_memory_for_records(host: &Host) -> Result<()> {
     let cgroup = Cgroup::new("qat-records", 8 * MIB)?;
     exhausted(host, &cgroup, Confined::Records)
+}
+
+/// So are the IOMMU's tables, of which mappings that lie far apart need one each.
+fn tables_are_charged(_: &Host) -> Result<()> {
+    let cgroup = Cgroup::new("qat-tables", 64 * MIB)?;
+    let task = Task::Confined {
+        cgroup: cgroup.0.clone(),
+        what: Confined::Tables,
+    };
+    let mut helper = Helper::doing(&task, None)?;
+    expect::equal("what it says", helper.line()?.as_str(), "mapping")?;
+    expect::equal("what it says", helper.line()?.as_str(), "mapped")?;
+    let charged = cgroup.charged()?;
+    // A thousand tables of a page are 4 MB; all else is less than 1.
+    ensure!(
+        charged >= 3 * MIB,
+        "a thousand tables, and only {charged} bytes are charged"
+    );
+    helper.tell("end")?;
+    helper.wait()?;
+    cgroup.is_let_go()
 }
 
 /// Objects in the kernel's general caches that nobody is charged for. (Those that somebody is charged
