@@ -10,6 +10,8 @@
 # the module is loaded, is left to the machine that looks at what it found.
 ROOM='--mem 3G --smp 2 --cmdline kunit.enable=0'
 LEAKS='--cmdline kmemleak=on'
+# Where a test wants memory below 4 GiB.
+LOW=${ROOM/3G/2G}
 
 # What --short runs of these: every operation with each of its failures, hostile processes, random
 # operations, KUnit. They take a quarter of the time of all.
@@ -38,8 +40,8 @@ boots() {
 		owned-amd     | --iommu amd --pfs 2 $ROOM                  | multi info owned badinput rebind kclient | something-added nothing-left
 		owned-fs      | --iommu intel-fs --pfs 2 $ROOM             | multi owned rebind kclient watch |
 		owned-virtio  | --iommu virtio --pfs 2 $ROOM               | multi owned rebind kclient | something-added nothing-left
-		shared-intel  | --iommu intel --pf-state shared $ROOM $LEAKS | info shared shared-user shared-load leaks | nothing-left
-		shared-amd    | --iommu amd --pf-state shared $ROOM        | info shared         | nothing-left
+		shared-intel  | --iommu intel --pf-state shared $LOW $LEAKS | info shared shared-user shared-load leaks | nothing-left
+		shared-amd    | --iommu amd --pf-state shared $LOW         | info shared         | nothing-left
 		shared-virtio | --iommu virtio --pf-state shared $ROOM     | shared-virtio shared-user-virtio shared-load-virtio | nothing-left
 		untranslated  | --iommu none                               | info identity identity-owned user-untranslated |
 		vm            | --iommu intel --guest                      | kunit vm user-untranslated | nothing-added
