@@ -62,7 +62,7 @@ extern "C" {
         va: usize,
         limit: usize,
         write: bool,
-    ) -> usize;
+    ) -> isize;
     pub(super) fn qat_iommu_unpin(pfn: u64, pages: u64, dirty: bool);
     pub(super) fn qat_iommu_map_runs(
         domain: *mut bindings::iommu_domain,

@@ -50,8 +50,8 @@ void *qat_iommu_alloc(size_t size);
 bool qat_iommu_signal_pending(void);
 int qat_iommu_charge(struct mm_struct *mm, u64 pages);
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages);
-unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
-				 unsigned long limit, bool write);
+long qat_iommu_pin_rest(struct page *page, unsigned long va,
+			unsigned long limit, bool write);
 void qat_iommu_unpin(u64 pfn, u64 pages, bool dirty);
 ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
 			   const struct qat_iommu_frames *runs,

@@ -144,17 +144,17 @@ out:
  * The caller has a pin on the page that is mapped at va. Takes one on each page
  * that comes after it, limit of them at most, as far as one entry of the caller's
  * page table maps them together: they are of the same folio then, and there in the
- * order of their addresses. Returns how many these are.
+ * order of their addresses. Returns how many these are, or an error if the folio
+ * has so many references already that their number could run over.
  *
  * What the first pin has checked holds for all: the zone and the file belong to
  * the folio; whether the page may be written is the entry's, and whether it is the
  * process's alone is kept with the page at the entry's beginning. From then on the
  * folio counts as pinned, so a fork copies its pages and nothing splits or moves
- * it. The first pin would have failed had the count been about to overflow; this
- * adds no more than one entry maps.
+ * it.
  */
-unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
-				 unsigned long limit, bool write)
+long qat_iommu_pin_rest(struct page *page, unsigned long va,
+			unsigned long limit, bool write)
 {
 	struct folio *folio = page_folio(page);
 	unsigned long pages, in_folio;
@@ -165,6 +165,9 @@ unsigned long qat_iommu_pin_rest(struct page *page, unsigned long va,
 	pages = min(mapped_at_once(page, va, write), in_folio);
 	if (pages < 2)
 		return 0;
+	/* As much again is left for callers who come at the same time. */
+	if (folio_ref_count(folio) > INT_MAX / 2)
+		return -ENOMEM;
 	pages = min(pages - 1, limit);
 	/* What pinning each of them does to a large folio. */
 	folio_ref_add(folio, pages);

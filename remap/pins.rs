@@ -379,6 +379,7 @@ impl Pinning {
         self.own(&[page])?;
         // SAFETY: The page is pinned, at this address of the calling process.
         let more = unsafe { ffi::qat_iommu_pin_rest(page, start, left - 1, self.written) };
+        let more = usize::try_from(more).map_err(|_| ENOMEM)?;
         // INVARIANT: The pages after it, which are pinned now.
         self.last.count += more as u64;
         Ok(1 + more)

@@ -56,6 +56,7 @@ pub fn edu_parts() -> Vec<Vec<Test<Host>>> {
         backings::essential_tests(),
         undoing::essential_tests(),
         living::essential_tests(),
+        limits::edu_tests(),
     ]
 }
 

@@ -2,14 +2,16 @@
 //! The limit of locked memory, the privilege to exceed it, and signals in the
 //! middle of a map.
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
+use rustix::io::Errno;
 use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
 use super::{Rig, PAGE_U64};
+use crate::abi::Context;
 use crate::expect;
 use crate::helper::{user::Task, Helper};
 use crate::host::Host;
-use crate::ktap::{list_tests, Test};
+use crate::ktap::{list_tests, skip, Test};
 use crate::ledger;
 use crate::mem::user::UserMemory;
 use crate::mem::PAGE;
@@ -33,6 +35,35 @@ pub fn essential_tests() -> Vec<Test<Host>> {
         a_batch_at_the_limit,
         the_privileged_exceed_it,
     ]
+}
+
+/// For a device that does not mind how many entries there are.
+pub fn edu_tests() -> Vec<Test<Host>> {
+    list_tests![references_of_a_page_do_not_run_over]
+}
+
+/// Each map of a page of 1 GiB counts 262,144 more references of it, in 31 bits. The kernel warns
+/// once they run over; the privileged are refused before.
+fn references_of_a_page_do_not_run_over(host: &Host) -> Result<()> {
+    let memory = UserMemory::gigantic()?;
+    let mut rig = Rig::new(host)?;
+    let context = Context::open()?;
+    let mut mapped = 0;
+    let refused = loop {
+        match context.map_user(memory.va(), memory.length()) {
+            Ok(_) if mapped < 8192 => mapped += 1,
+            answer => break answer,
+        }
+    };
+    println!("    # refused after {mapped} times");
+    if refused == Err(Errno::NOSPC) {
+        return Err(skip("this space has no room for so many"));
+    }
+    expect::fails("one map too many", refused, Errno::NOMEM)?;
+    ensure!(mapped >= 4096, "refused after {mapped} times already");
+    drop(context);
+    let iova = rig.map(&memory)?;
+    rig.reaches(iova, &memory)
 }
 
 fn charged_and_uncharged(host: &Host) -> Result<()> {
