@@ -22,8 +22,8 @@ boots() {
 	local less=1
 	! ${short:-false} || less=4
 	cat <<-END
-		fuzz-intel    | --iommu intel $ROOM                        | QAT_IOMMU_FUZZ_OPS=$((20000 / less)) fuzz | something-added nothing-left
-		fuzz-virtio   | --iommu virtio $ROOM                       | QAT_IOMMU_FUZZ_OPS=$((20000 / less)) fuzz | something-added nothing-left
+		fuzz-intel    | --iommu intel $ROOM                        | QAT_IOMMU_FUZZ_SEED=100 QAT_IOMMU_FUZZ_OPS=$((20000 / less)) fuzz | something-added nothing-left
+		fuzz-virtio   | --iommu virtio $ROOM                       | QAT_IOMMU_FUZZ_SEED=100 QAT_IOMMU_FUZZ_OPS=$((20000 / less)) fuzz | something-added nothing-left
 		faults-intel  | --iommu intel $ROOM $LEAKS                 | faults leaks        | something-added nothing-left
 		faults-shared | --iommu intel --pf-state shared $ROOM $LEAKS | faults-shared leaks | something-added nothing-left
 		faults-pfs    | --iommu intel $ROOM --cmdline iommu=pt     | faults-pfs          |

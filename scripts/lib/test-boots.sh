@@ -44,7 +44,7 @@ boots() {
 		lazy-intel      | --iommu intel --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
 		lazy-intel-fs   | --iommu intel-fs --device edu --pf-state shared --icount --modparams shared_fixed=any | shared-lazy |
 		pt-owned        | --iommu intel --cmdline iommu=pt         | info owned      | something-added
-		watch-intel     | --iommu intel --smp 2 --timeout 480      | watch process hostile fuzz | something-added nothing-left
+		watch-intel     | --iommu intel --smp 2 --timeout 480      | QAT_IOMMU_FUZZ_SEED=100 watch process hostile fuzz | something-added nothing-left
 		tool            | --iommu intel --pfs 2 --smp 2 --timeout 480 | tool tool-doctor tool-explain tool-lockdown |
 		tool-amd        | --iommu amd                              | tool-amd        |
 		tool-virtio     | --iommu virtio --pfs 2                   | tool-virtio     |

@@ -64,7 +64,7 @@ fn map(host: &Host, least: usize, memory: &UserMemory) -> Result<()> {
 }
 
 fn map_user(host: &Host) -> Result<()> {
-    map(host, 2, &present(1)?)
+    map(host, 1, &present(1)?)
 }
 
 /// More than are pinned at a time, in more pieces than fit a small list.
@@ -73,17 +73,17 @@ fn map_user_of_many_pages(host: &Host) -> Result<()> {
         true => 300,
         false => 600,
     };
-    map(host, 4, &present(pages)?)
+    map(host, 2, &present(pages)?)
 }
 
 fn map_user_of_a_huge_page(host: &Host) -> Result<()> {
-    map(host, 2, &UserMemory::huge(HUGE)?)
+    map(host, 1, &UserMemory::huge(HUGE)?)
 }
 
 fn map_user_of_pages_that_are_not_there(host: &Host) -> Result<()> {
     sweep(
         &mut Rig::new(host)?,
-        4,
+        1,
         |_| Ok((ready()?, UserMemory::scattered(3 * PAGE)?)),
         |_, (context, memory), faults| {
             faults.during(|| context.map_user(memory.va(), memory.length()))
@@ -99,7 +99,7 @@ fn map_user_at_a_fixed_address(host: &Host) -> Result<()> {
     let memory = present(2)?;
     sweep(
         &mut Rig::new(host)?,
-        4,
+        2,
         |_| Ok((ready()?, fresh_iova(2))),
         |_, (context, iova), faults| {
             faults.during(|| context.map_user_at(memory.va(), memory.length(), *iova))
@@ -120,7 +120,7 @@ fn map_user_batch(host: &Host) -> Result<()> {
     let (memories, places) = several()?;
     sweep(
         &mut Rig::new(host)?,
-        8,
+        4,
         |_| ready(),
         |_, context, faults| {
             faults.during(|| context.map_batch(&places).map_err(|refused| refused.error))

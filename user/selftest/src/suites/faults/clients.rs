@@ -44,7 +44,7 @@ fn kernel_map(host: &Host) -> Result<()> {
     let page = Buffer::page()?;
     sweep(
         &mut Rig::new(host)?,
-        4,
+        2,
         |_| Ok(fresh_iova(1)),
         |_, iova, faults| {
             let text = format!("map {:#x} {iova:#x} {PAGE_U64}", page.phys());

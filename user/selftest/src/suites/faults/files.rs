@@ -31,7 +31,7 @@ pub fn close_tests() -> Vec<Test<Host>> {
 fn open(host: &Host) -> Result<()> {
     sweep(
         &mut Rig::new(host)?,
-        3,
+        2,
         |_| Ok(()),
         |_, _, faults| faults.during(Context::try_open),
         |rig, _, context| {

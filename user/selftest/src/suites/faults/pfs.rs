@@ -88,7 +88,7 @@ fn bind(host: &Host) -> Result<()> {
     let result = sweep_told(
         &mut rig,
         &[],
-        5,
+        3,
         |_| Ok(()),
         |_, _, faults| {
             let answer = tell(&binds, &pf, faults)?;

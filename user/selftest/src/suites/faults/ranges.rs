@@ -36,7 +36,7 @@ fn map_phys(host: &Host) -> Result<()> {
     let buffer = Buffer::pages(PAGES)?;
     sweep(
         &mut Rig::new(host)?,
-        5,
+        3,
         |_| Ok((Context::open()?, place())),
         |_, (context, iova), faults| faults.during(|| context.map(buffer.phys(), *iova, BYTES)),
         |rig, (context, iova), mapped| {
