@@ -57,7 +57,8 @@
  *  ENODEV        No usable QAT PF, or the one this context was attached to is gone.
  *  ENOENT        No mapping of this context has exactly this range.
  *  ENOMEM        No memory for the mapping, its record, or the IOMMU's page tables;
- *                or the buffer exceeds the caller's RLIMIT_MEMLOCK.
+ *                or the buffer exceeds the caller's RLIMIT_MEMLOCK; or a large page
+ *                of it is mapped so often that the kernel could not count it.
  *  ENOSPC        No free range of IOVAs is large enough.
  *  ENOTTY        No such command.
  *  EOPNOTSUPP    A flag is unknown, or the IOMMU cannot do this (read-only pages,
