@@ -34,7 +34,7 @@ boots() {
 		churn         | --iommu intel --pfs 3 $ROOM                | QAT_IOMMU_CHURN_EVENTS=60 churn | something-added nothing-left
 		life          | --iommu intel --pfs 3 $ROOM                | life                | something-added nothing-left
 		several       | --iommu intel --pf-state shared --pfs 3 --pf-ids 4940,4940,4942 $ROOM | several | nothing-left
-		process-intel | --iommu intel $ROOM                        | QAT_IOMMU_LOADS=25 process | something-added nothing-left
+		process-intel | --iommu intel $ROOM $LEAKS                 | QAT_IOMMU_LOADS=25 process leaks | something-added nothing-left
 		hostile-intel | --iommu intel $ROOM                        | hostile lockdown    | something-added nothing-left
 		owned-intel   | --iommu intel $ROOM $LEAKS                 | info owned badinput compat32 rebind kclient watch leaks | something-added nothing-left
 		owned-amd     | --iommu amd --pfs 2 $ROOM                  | multi info owned badinput rebind kclient | something-added nothing-left

@@ -319,12 +319,24 @@ pub fn reserve_huge_pages(count: usize) -> Result<()> {
 
 /// Bytes of memory that could be allocated now.
 pub fn available() -> Result<u64> {
+    meminfo("MemAvailable")
+}
+
+/// Bytes of memory that could be allocated now, and what the kernel's own small objects are in: KASAN
+/// and kmemleak keep those for a while after they were freed.
+pub fn available_or_slab() -> Result<u64> {
+    Ok(available()? + meminfo("SUnreclaim")?)
+}
+
+/// A value of /proc/meminfo, in bytes.
+fn meminfo(name: &str) -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text
+    let value = text
         .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))
-        .context("/proc/meminfo has no MemAvailable")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(key, value)| (key == name).then_some(value))
+        .with_context(|| format!("/proc/meminfo has no {name}"))?;
+    let kib: u64 = value.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
 }
 

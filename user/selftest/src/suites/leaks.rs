@@ -10,7 +10,8 @@ use crate::host::Host;
 use crate::ktap::{list_tests, skip, Test};
 use crate::module::{pfs_are_back, Absent};
 
-const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// There is one in debug kernels, whether it is on or not.
+pub const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 
 pub fn tests() -> Vec<Test<Host>> {
     list_tests![nothing_is_lost]
