@@ -57,6 +57,7 @@ extern "C" {
     pub(super) fn qat_iommu_uncharge(mm: *mut bindings::mm_struct, pages: u64);
     fn qat_iommu_ram_end() -> u64;
     fn qat_iommu_ram_bytes(first: u64, last: u64) -> u64;
+    fn qat_iommu_is_ram_page(pfn: u64) -> bool;
     pub(super) fn qat_iommu_pin_rest(
         page: *mut bindings::page,
         va: usize,
@@ -205,6 +206,13 @@ pub(crate) fn ram_end() -> Iova {
 pub(crate) fn ram_bytes(span: Span<Phys>) -> u64 {
     // SAFETY: Looks the range up in the kernel's resource tree.
     unsafe { qat_iommu_ram_bytes(span.first().raw(), span.last().raw()) }
+}
+
+/// Whether the page with this number is RAM for certain. If not, it may be RAM all the same.
+#[inline]
+pub(super) fn is_ram_page(pfn: u64) -> bool {
+    // SAFETY: The function checks that there is such a page.
+    unsafe { qat_iommu_is_ram_page(pfn) }
 }
 
 /// References the page of RAM with this number, if that is possible.

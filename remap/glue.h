@@ -69,6 +69,7 @@ unsigned long qat_iommu_add_frames(struct page *const *pages,
 u64 qat_iommu_page_pfn(struct page *page);
 u64 qat_iommu_ram_end(void);
 u64 qat_iommu_ram_bytes(u64 first, u64 last);
+bool qat_iommu_is_ram_page(u64 pfn);
 u32 qat_iommu_pci_segment(struct pci_dev *pdev);
 bool qat_iommu_page_get(u64 pfn);
 void qat_iommu_page_put(u64 pfn);

@@ -323,6 +323,20 @@ u64 qat_iommu_ram_bytes(u64 first, u64 last)
 	return sum;
 }
 
+/*
+ * Whether a page is RAM for certain, without a look at the resources. What is
+ * online there is a page of a memory block that the kernel uses, never one of a
+ * device. Of these all are reserved that were not given to the page allocator: so
+ * are the holes in a memory block, whatever lies there. What was given to it is in
+ * a resource of System RAM.
+ */
+bool qat_iommu_is_ram_page(u64 pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	return page && !PageReserved(page);
+}
+
 u32 qat_iommu_pci_segment(struct pci_dev *pdev)
 {
 	return pci_domain_nr(pdev->bus);

@@ -14,7 +14,8 @@ use super::{
 use crate::iova::{
     addr::{
         Address,
-        Phys, //
+        Phys,
+        PAGE, //
     },
     span::Span, //
 };
@@ -22,6 +23,9 @@ use kernel::{
     bindings,
     prelude::*, //
 };
+
+/// Of so few pages each is looked at: that takes less than to look the range up.
+const LOOKED_AT: u64 = 16;
 
 /// Whether the caller, a user program, may map physical memory at all.
 pub(crate) fn check_caller() -> Result<(), Refusal> {
@@ -55,6 +59,16 @@ pub(crate) fn check_range(span: Span<Phys>) -> Result<bool, Refusal> {
 
 /// Whether all of `span` is RAM, or none of it. A mixture cannot be mapped with one permission.
 pub(crate) fn is_ram(span: Span<Phys>) -> Result<bool, Refusal> {
+    let (first, last) = (span.first().raw() / PAGE, span.last().raw() / PAGE);
+    if last - first < LOOKED_AT && (first..=last).all(ffi::is_ram_page) {
+        return Ok(true);
+    }
+    look_up(span)
+}
+
+/// The same, from the kernel's list of what is where.
+#[cold]
+fn look_up(span: Span<Phys>) -> Result<bool, Refusal> {
     let length = span.length().ok_or(Refusal::PhysPolicy)?;
     let size = usize::try_from(length.get()).map_err(|_| Refusal::PhysPolicy)?;
     // SAFETY: Looks the range up in the kernel's resource tree.
