@@ -25,18 +25,26 @@ use kernel::{
 /// # Invariants
 ///
 /// For each page frame in a run this owns one reference. It is dropped in process context.
-pub(crate) struct PageRefs(KVVec<Frames>);
+pub(crate) struct PageRefs {
+    /// The last run, or none. Most have no other, and so take no memory of their own.
+    last: Frames,
+    /// The runs before.
+    others: Option<KVVec<Frames>>,
+}
 
 impl PageRefs {
     /// No references.
     pub(crate) const fn none() -> Self {
         // INVARIANT: There are no runs.
-        Self(KVVec::new())
+        Self {
+            last: Frames::NONE,
+            others: None,
+        }
     }
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.last.count == 0 && self.others.is_none()
     }
 
     /// References every page of `span` that can be: not those that are free, that the slab
@@ -51,40 +59,62 @@ impl PageRefs {
             if pfn % 1024 == 0 && ffi::pause() {
                 return Err(EINTR);
             }
-            if let Some(run) = refs.0.last_mut() {
-                if run.is_before(pfn) {
+            if refs.last.count > 0 {
+                if refs.last.is_before(pfn) {
                     if ffi::page_get(pfn) {
                         // INVARIANT: `pfn` follows the run and was just referenced.
-                        run.count += 1;
+                        refs.last.count += 1;
                     }
                     continue;
                 }
+                refs.end_run()?;
             }
-            // A list too long for the allocator is refused, not warned about.
-            refs.0.reserve(1, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
             if ffi::page_get(pfn) {
-                // INVARIANT: `pfn` was just referenced. There is room for the push.
-                let run = Frames {
+                // INVARIANT: `pfn` was just referenced.
+                refs.last = Frames {
                     first: pfn,
                     count: 1,
                 };
-                let _ = refs.0.push_within_capacity(run);
             }
         }
         Ok(refs)
+    }
+
+    /// Puts the last run to the others.
+    #[cold]
+    fn end_run(&mut self) -> Result {
+        let others = self.others.get_or_insert_with(KVVec::new);
+        // A list too long for the allocator is refused, not warned about.
+        others.push(self.last, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)?;
+        // INVARIANT: Its references are with the others now.
+        self.last = Frames::NONE;
+        Ok(())
     }
 }
 
 impl Drop for PageRefs {
     fn drop(&mut self) {
-        for run in self.0.iter() {
-            for pfn in run.first..run.first.saturating_add(run.count) {
-                if pfn % 1024 == 0 {
-                    ffi::pause();
-                }
-                // SAFETY: By the type invariant this owns a reference, and gives it back once.
-                unsafe { ffi::page_put(pfn) };
-            }
+        for run in self.others.iter().flatten() {
+            // SAFETY: By the type invariant this owns the references, and gives them back once.
+            unsafe { put(run) };
         }
+        // SAFETY: The same.
+        unsafe { put(&self.last) };
+    }
+}
+
+/// Gives the references of a run back.
+///
+/// # Safety
+///
+/// The caller owns one on each of its pages.
+#[inline]
+unsafe fn put(run: &Frames) {
+    for pfn in run.first..run.first.saturating_add(run.count) {
+        if pfn % 1024 == 0 {
+            ffi::pause();
+        }
+        // SAFETY: By the contract of this function.
+        unsafe { ffi::page_put(pfn) };
     }
 }
