@@ -18,6 +18,7 @@ mod remap;
 use remap::{
     config,
     device,
+    exports,
     ffi,
     history,
     host,
@@ -66,6 +67,7 @@ struct Spaces;
 impl Drop for Spaces {
     fn drop(&mut self) {
         host::shutdown();
+        exports::shutdown();
         owner::shutdown();
         history::shutdown();
     }

@@ -28,9 +28,12 @@ use super::{
     policy,
     refusal::Refusal,
     space::{
+        vacant,
         Entry,
-        Slot, //
-    }, //
+        Slot,
+        Unmapped, //
+    },
+    spare::Spare, //
 };
 use crate::iova::{
     addr::{
@@ -42,9 +45,9 @@ use crate::iova::{
     },
     error::Error as RangeError,
     pages::PageSizes,
-    span::Span,
-    tree::Node, //
+    span::Span, //
 };
+use core::ptr;
 use kernel::{
     prelude::*,
     sync::Arc, //
@@ -64,6 +67,8 @@ pub(crate) struct Classic {
 
 /// Who made a classic mapping, and what it therefore keeps. Dropped in process context.
 enum Maker {
+    /// Nobody any more: it is kept for the next one.
+    Nobody,
     /// A kernel client. It frees its memory itself, after the unmap, and keeps the module loaded.
     Kernel { caller: usize, _hold: ModuleHold },
     /// A context.
@@ -75,11 +80,11 @@ enum Maker {
 }
 
 impl Classic {
-    fn new(request: &Request, ram: bool, access: Access, owner: &Owner) -> Result<Arc<Self>> {
+    fn new(request: &Request, ram: bool, access: Access, owner: Owner<'_>) -> Result<Self> {
         let length = request.iova.length().ok_or(EINVAL)?;
         let maker = match owner {
             Owner::Kernel(caller) => Maker::Kernel {
-                caller: *caller,
+                caller,
                 _hold: ModuleHold::take(),
             },
             Owner::Context(account) => {
@@ -96,17 +101,26 @@ impl Classic {
                 }
             }
         };
-        let classic = Self {
+        Ok(Self {
             phys: request.phys.first(),
             length,
             access: if ram { access } else { access.mmio() },
             maker,
-        };
-        Ok(Arc::new(classic, GFP_KERNEL_ACCOUNT)?)
+        })
+    }
+
+    /// Lets its maker and its pages go.
+    fn clear(&mut self) {
+        if let Maker::Context { account, .. } = &self.maker {
+            account.unranged(self.length.get());
+        }
+        // INVARIANT: Uncounted, and a context's no more.
+        self.maker = Maker::Nobody;
     }
 
     /// Whether `owner` may remove it.
-    pub(crate) fn is_of(&self, owner: &Owner) -> bool {
+    #[inline]
+    fn is_of(&self, owner: Owner<'_>) -> bool {
         match owner {
             Owner::Kernel(_) => matches!(self.maker, Maker::Kernel { .. }),
             Owner::Context(account) => self.is_of_context(account),
@@ -114,8 +128,18 @@ impl Classic {
     }
 
     /// Whether this context made it.
+    #[inline]
     pub(crate) fn is_of_context(&self, other: &Account) -> bool {
         matches!(&self.maker, Maker::Context { account, .. } if account.is(other))
+    }
+
+    /// The number of the context that made it, 0 for a kernel client's.
+    #[inline]
+    pub(crate) fn context(&self) -> u64 {
+        match &self.maker {
+            Maker::Context { account, .. } => account.id,
+            Maker::Kernel { .. } | Maker::Nobody => 0,
+        }
     }
 
     /// How listings name its maker.
@@ -126,6 +150,7 @@ impl Classic {
                 ..By::default()
             },
             Maker::Context { account, .. } => account.by(),
+            Maker::Nobody => By::default(),
         }
     }
 
@@ -145,10 +170,41 @@ impl Classic {
 
 impl Drop for Classic {
     fn drop(&mut self) {
-        if let Maker::Context { account, .. } = &self.maker {
-            account.unranged(self.length.get());
+        self.clear();
+    }
+}
+
+/// A mapping that is to be made, and the box for the first space. Made from what the last one lived in,
+/// if that was kept.
+fn boxed(spare: &Spare, classic: Classic) -> Result<(Slot, Arc<Classic>)> {
+    let mut slot = match spare.take() {
+        Some(slot) => slot,
+        None => vacant()?,
+    };
+    let kept = match slot.value_mut().take() {
+        Entry::Classic(kept) => Arc::into_unique_or_drop(kept),
+        Entry::User(_) | Entry::Poisoned => None,
+    };
+    let classic = match kept {
+        Some(mut kept) => {
+            kept.set(classic);
+            kept.into()
+        }
+        None => Arc::new(classic, GFP_KERNEL_ACCOUNT)?,
+    };
+    Ok((slot, classic))
+}
+
+/// Lets go of what was unmapped from the last space, and keeps what it lived in for the next one.
+fn keep(spare: &Spare, mut slot: Slot) {
+    if let Entry::Classic(classic) = slot.value_mut().take() {
+        // Unless someone looks at it, nobody else has it.
+        if let Some(mut classic) = Arc::into_unique_or_drop(classic) {
+            classic.clear();
+            *slot.value_mut() = Entry::Classic(classic.into());
         }
     }
+    spare.put(slot);
 }
 
 /// A valid request: aligned, not empty, not wrapping.
@@ -190,7 +246,8 @@ pub(crate) fn remap_size(size: u64) -> u64 {
 ///
 /// In a VM nothing is done and nothing is checked.
 pub(crate) fn map(
-    owner: &Owner,
+    owner: Owner<'_>,
+    spare: &Spare,
     phys: u64,
     iova: u64,
     size: u64,
@@ -199,15 +256,17 @@ pub(crate) fn map(
     if config()?.vm {
         return Ok(remap_size(size).max(size));
     }
-    let result = map_on_host(owner, phys, iova, size, access);
+    let result = map_on_host(owner, spare, phys, iova, size, access);
     if let Err(why) = &result {
         ffi::log_refusal(c"map", phys, iova, size, why.errno(), why.why());
     }
     result
 }
 
+#[inline]
 fn map_on_host(
-    owner: &Owner,
+    owner: Owner<'_>,
+    spare: &Spare,
     phys: u64,
     iova: u64,
     size: u64,
@@ -231,13 +290,24 @@ fn map_on_host(
         Owner::Context(_) => policy::check_range(request.phys)?,
     };
     let classic = Classic::new(&request, ram, access, owner)?;
+    let (slot, classic) = boxed(spare, classic)?;
 
+    let mut first = Some(slot);
     let usable = || host.spaces().filter(|space| space.usable());
     for (made, space) in usable().enumerate() {
-        if let Err(why) = slot(request.iova, &classic).and_then(|slot| space.map(slot, &classic)) {
+        let slot = match first.take() {
+            Some(slot) => Ok(slot),
+            None => vacant(),
+        };
+        let result = slot.map_err(Refusal::from).and_then(|mut slot| {
+            slot.set_span(request.iova);
+            *slot.value_mut() = Entry::Classic(classic.clone());
+            space.map(slot, &classic)
+        });
+        if let Err(why) = result {
             for space in usable().take(made) {
                 // A poisoned range was reported and stays recorded.
-                let _ = space.unmap(request.iova, &classic, Why::Failed);
+                let _ = space.unmap(request.iova, |held| ptr::eq(held, &*classic), Why::Failed);
             }
             return Err(why);
         }
@@ -245,25 +315,33 @@ fn map_on_host(
     Ok(request.iova.length().map_or(0, Length::get))
 }
 
-fn slot(span: Span<Iova>, classic: &Arc<Classic>) -> Result<Slot, Refusal> {
-    let entry = Entry::Classic(classic.clone());
-    Ok(KBox::new(Node::new(span, entry), GFP_KERNEL_ACCOUNT)?)
-}
-
 /// Unmaps the mapping of `owner` that is exactly `size` bytes (rounded up) from `iova`, in every
 /// space that holds it. The memory is not looked at. No PF reaches it when this returns.
-pub(crate) fn unmap(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Refusal> {
+pub(crate) fn unmap(
+    owner: Owner<'_>,
+    spare: &Spare,
+    iova: u64,
+    size: u64,
+    why: Why,
+) -> Result<(), Refusal> {
     if config()?.vm {
         return Ok(());
     }
-    let result = unmap_on_host(owner, iova, size, why);
+    let result = unmap_on_host(owner, spare, iova, size, why);
     if let Err(why) = &result {
         ffi::log_refusal(c"unmap", 0, iova, size, why.errno(), why.why());
     }
     result
 }
 
-fn unmap_on_host(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Refusal> {
+#[inline]
+fn unmap_on_host(
+    owner: Owner<'_>,
+    spare: &Spare,
+    iova: u64,
+    size: u64,
+    why: Why,
+) -> Result<(), Refusal> {
     let host = host::lock();
     let length = round_up(&host, size)?;
     let iova = Iova::new(iova);
@@ -271,7 +349,9 @@ fn unmap_on_host(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Re
         return Err(RangeError::Misaligned.into());
     }
     let span = Span::new(iova, length)?;
-    let Some(classic) = host.spaces().find_map(|space| space.find(span, owner)) else {
+    let mut spaces = host.spaces();
+    let Some(first) = spaces.find_map(|space| space.unmap(span, |held| held.is_of(owner), why))
+    else {
         let forced = matches!(why, Why::Force);
         return Err(if host.usable() || forced {
             RangeError::NotFound.into()
@@ -282,13 +362,23 @@ fn unmap_on_host(owner: &Owner, iova: u64, size: u64, why: Why) -> Result<(), Re
     if matches!(why, Why::Force) {
         pr_info!("the mapping {span:?} of a kernel client is removed by force\n");
     }
-    let mut result = Ok(());
-    for space in host.spaces() {
-        if space.unmap(span, &classic, why).is_err() {
-            result = Err(Refusal::Poisoned);
+    let mut poisoned = first.left.is_err();
+    for space in spaces {
+        // The others may hold another one there.
+        let same = |held: &Classic| ptr::eq(held, first.classic);
+        if let Some(Unmapped { left: Err(_), .. }) = space.unmap(span, same, why) {
+            poisoned = true;
         }
     }
-    result
+    drop(host);
+    if let Ok(slot) = first.left {
+        keep(spare, slot);
+    }
+    if poisoned {
+        Err(Refusal::Poisoned)
+    } else {
+        Ok(())
+    }
 }
 
 /// Unmaps every classic mapping of a context that closes.

@@ -117,6 +117,8 @@ pub(crate) struct Context {
     ready: Atomic<bool>,
     /// What the last buffer that was unmapped lived in.
     spare: Spare,
+    /// What the last classic mapping that was unmapped lived in, with a mapping of nothing.
+    spare_classic: Spare,
     #[pin]
     state: Mutex<State>,
 }
@@ -148,6 +150,7 @@ impl Context {
                 classics: Atomic::new(false),
                 ready: Atomic::new(false),
                 spare: Spare::empty(),
+                spare_classic: Spare::empty(),
                 state <- new_mutex!(State {
                     space: None,
                     live: 0,
@@ -163,8 +166,8 @@ impl Context {
         self.account.get()
     }
 
-    fn owner(&self) -> Owner {
-        Owner::Context(self.account.get().clone())
+    fn owner(&self) -> Owner<'_> {
+        Owner::Context(self.account.get())
     }
 
     /// What `/proc/PID/fdinfo` shows. Takes no lock.
@@ -252,17 +255,20 @@ impl Context {
 
     /// Whoever may map physical memory; see `policy`.
     pub(super) fn map_phys(&self, arg: usize) -> Result {
-        let mut received = Received::<qat_iommu_map_phys>::read(arg)?;
-        let map = &mut received.value;
+        let received = Received::<qat_iommu_map_phys>::read(arg)?;
+        let map = &received.value;
         let access = access(map.flags, 0)?;
-        self.classics.store(true, Relaxed);
-        map.mapped = classic::map(&self.owner(), map.phys, map.iova, map.length, access)
+        if !self.classics.load(Relaxed) {
+            self.classics.store(true, Relaxed);
+        }
+        let (owner, spare) = (self.owner(), &self.spare_classic);
+        let mapped = classic::map(owner, spare, map.phys, map.iova, map.length, access)
             .map_err(Refusal::errno)?;
-        let (iova, mapped) = (map.iova, map.mapped);
-        received.write().inspect_err(|_| {
+        let written = received.write_word(offset_of!(qat_iommu_map_phys, mapped), mapped);
+        written.inspect_err(|_| {
             // The caller does not learn of the mapping, so it must not be there. The range is this
             // context's own; another thread can at most have unmapped it already.
-            let _ = classic::unmap(&self.owner(), iova, mapped, Why::Failed);
+            let _ = classic::unmap(owner, spare, map.iova, mapped, Why::Failed);
         })
     }
 
@@ -276,16 +282,20 @@ impl Context {
         if unmap.flags & QAT_IOMMU_UNMAP_FORCE != 0 {
             policy::check_rawio().map_err(Refusal::errno)?;
             // Whichever client it was; should it live and unmap its range, that fails.
-            return classic::unmap(&Owner::Kernel(0), unmap.iova, unmap.length, Why::Force)
+            let (client, spare) = (Owner::Kernel(0), &self.spare_classic);
+            return classic::unmap(client, spare, unmap.iova, unmap.length, Why::Force)
                 .map_err(Refusal::errno);
         }
-        if let Ok(span) = user::range(unmap.iova, unmap.length) {
-            match self.unmap_buffer(span) {
-                Err(Refusal::Range(RangeError::NotFound) | Refusal::NoPf) => {}
-                result => return result.map_err(Refusal::errno),
+        if self.account().has_buffers() {
+            if let Ok(span) = user::range(unmap.iova, unmap.length) {
+                match self.unmap_buffer(span) {
+                    Err(Refusal::Range(RangeError::NotFound) | Refusal::NoPf) => {}
+                    result => return result.map_err(Refusal::errno),
+                }
             }
         }
-        let result = classic::unmap(&self.owner(), unmap.iova, unmap.length, Why::Unmap);
+        let (owner, spare) = (self.owner(), &self.spare_classic);
+        let result = classic::unmap(owner, spare, unmap.iova, unmap.length, Why::Unmap);
         result.map_err(|why| self.why_missing(why).errno())
     }
 

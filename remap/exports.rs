@@ -9,11 +9,21 @@ use super::{
     classic,
     domain::Access,
     history::Why,
-    owner::Owner, //
+    owner::Owner,
+    spare::Spare, //
 };
 
 const CPA_STATUS_SUCCESS: i32 = 0;
 const CPA_STATUS_FAIL: i32 = -1;
+
+/// What the last mapping of a kernel client lived in.
+static SPARE: Spare = Spare::empty();
+
+/// Gives back what is kept for kernel clients: nothing drops a static. For the module's exit, when
+/// no client is left.
+pub(crate) fn shutdown() {
+    drop(SPARE.take());
+}
 
 /// Rounds a size up to what a mapping covers; 0 for 0 and on overflow.
 #[no_mangle]
@@ -31,7 +41,7 @@ extern "C" fn qat_iommu_kernel_map(phaddr: u64, iova: u64, size: usize, caller: 
         return CPA_STATUS_FAIL;
     };
     let owner = Owner::Kernel(caller);
-    match u64::try_from(size).map(|size| classic::map(&owner, phaddr, iova, size, access)) {
+    match u64::try_from(size).map(|size| classic::map(owner, &SPARE, phaddr, iova, size, access)) {
         Ok(Ok(_)) => CPA_STATUS_SUCCESS,
         _ => CPA_STATUS_FAIL,
     }
@@ -41,7 +51,7 @@ extern "C" fn qat_iommu_kernel_map(phaddr: u64, iova: u64, size: usize, caller: 
 #[no_mangle]
 extern "C" fn qat_iommu_kernel_unmap(iova: u64, size: usize, caller: usize) -> i32 {
     let owner = Owner::Kernel(caller);
-    match u64::try_from(size).map(|size| classic::unmap(&owner, iova, size, Why::Unmap)) {
+    match u64::try_from(size).map(|size| classic::unmap(owner, &SPARE, iova, size, Why::Unmap)) {
         Ok(Ok(())) => CPA_STATUS_SUCCESS,
         _ => CPA_STATUS_FAIL,
     }

@@ -104,8 +104,7 @@ impl Host {
     pub(crate) fn granule(&self) -> u64 {
         self.spaces
             .iter()
-            .filter_map(|space| space.facts())
-            .map(|facts| facts.pages.granule())
+            .map(|space| space.granule())
             .fold(PAGE, u64::max)
     }
 
@@ -183,7 +182,7 @@ impl Adopted {
     fn undo(self, space: &Space) {
         for (span, classic) in &self.0 {
             // A range that is poisoned was reported and stays recorded.
-            let _ = space.unmap(*span, classic, Why::Failed);
+            let _ = space.unmap(*span, |held| core::ptr::eq(held, &**classic), Why::Failed);
         }
     }
 }

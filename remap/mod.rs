@@ -13,7 +13,7 @@ mod context;
 pub(crate) mod device;
 pub(crate) mod domain;
 mod events;
-mod exports;
+pub(crate) mod exports;
 pub(crate) mod ffi;
 mod frames;
 pub(crate) mod group;

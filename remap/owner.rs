@@ -125,6 +125,12 @@ impl Account {
         self.pinned.add(bytes.wrapping_neg(), Relaxed);
     }
 
+    /// Whether there are buffers, or what is just being mapped or unmapped.
+    #[inline]
+    pub(crate) fn has_buffers(&self) -> bool {
+        self.pinned.load(Relaxed) != 0
+    }
+
     /// Counts a physical range; undone by [`Self::unranged`].
     pub(crate) fn ranged(&self, bytes: u64) {
         self.mappings.add(1u64, Relaxed);
@@ -208,11 +214,12 @@ impl Drop for OpenAccount {
 }
 
 /// Who makes or removes a mapping.
-pub(crate) enum Owner {
+#[derive(Clone, Copy)]
+pub(crate) enum Owner<'a> {
     /// Kernel clients, all of them: they cannot be told apart. With the address that called.
     Kernel(usize),
     /// A context.
-    Context(Arc<Account>),
+    Context(&'a Arc<Account>),
 }
 
 /// How listings name the maker of a mapping: a context and its process, or the address in a kernel

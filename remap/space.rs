@@ -36,10 +36,7 @@ use super::{
         Why, //
     },
     lease::Lease,
-    owner::{
-        Account,
-        Owner, //
-    },
+    owner::Account,
     pf::{
         self,
         PciAddress,
@@ -93,6 +90,10 @@ use kernel::{
     pci,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -140,17 +141,14 @@ impl Entry {
     }
 
     /// Takes out what it holds.
-    fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Entry::Poisoned)
     }
 
     /// Makes the mapping in a domain, or nothing of it.
     fn program(&self, backing: &Backing, span: Span<Iova>) -> Result<(), MapError> {
         let fixed = match self {
-            Entry::Classic(classic) => {
-                backing.map(span, classic.phys, classic.access)?;
-                true
-            }
+            Entry::Classic(classic) => return classic.program(backing, span),
             Entry::User(user) => {
                 match user.pins.contiguous() {
                     Some(phys) => backing.map(span, phys.first(), user.pins.access())?,
@@ -160,10 +158,8 @@ impl Entry {
             }
             Entry::Poisoned => false,
         };
-        if fixed && backing.is_shared() {
-            // The DMA API may have removed an entry for one of these addresses a moment ago, and
-            // flush it later. (What it lends has been flushed.)
-            backing.flush();
+        if fixed {
+            flush_fixed(backing);
         }
         Ok(())
     }
@@ -175,6 +171,25 @@ impl Entry {
             Entry::User(user) => user.pins.leak(),
             Entry::Poisoned => {}
         }
+    }
+}
+
+impl Classic {
+    /// Makes the mapping in a domain, or nothing of it.
+    #[inline]
+    fn program(&self, backing: &Backing, span: Span<Iova>) -> Result<(), MapError> {
+        backing.map(span, self.phys, self.access)?;
+        flush_fixed(backing);
+        Ok(())
+    }
+}
+
+/// After a fixed map: the DMA API may have removed an entry for one of these addresses a moment ago,
+/// and flush it later. (What it lends has been flushed.)
+#[inline]
+fn flush_fixed(backing: &Backing) {
+    if backing.is_shared() {
+        backing.flush();
     }
 }
 
@@ -193,7 +208,15 @@ const _: () = assert!(size_of::<Node<Entry>>() <= 128);
 /// The box that an entry lives in; made before any lock is taken or anything is programmed.
 pub(crate) type Slot = KBox<Node<Entry>>;
 
-/// One for a buffer, which is given its range when that is known.
+/// A classic mapping that was unmapped from a space.
+pub(crate) struct Unmapped {
+    /// Which it was; for as long as `left` lives no other is there.
+    pub(crate) classic: *const Classic,
+    /// What is left of it. If the range is poisoned, the mapping lives on, leaked.
+    pub(crate) left: Result<Slot, Poisoned>,
+}
+
+/// One that is given its range and its entry when they are known.
 pub(crate) fn vacant() -> Result<Slot> {
     let nowhere = Span::between(Iova::MIN, Iova::MIN);
     ffi::boxed(Node::new(nowhere, Entry::Poisoned))
@@ -314,6 +337,9 @@ pub(crate) struct Space {
     pub(crate) id: u64,
     /// Whether it is the one of the owned PFs.
     pub(crate) owned: bool,
+    /// What sizes of mappings are multiples of while there is a PF to map for, else 0. Written with
+    /// the lock held, by whoever takes PFs in or lets them go, and that is with the host locked.
+    granule: Atomic<u64>,
     #[pin]
     state: Mutex<State>,
 }
@@ -324,10 +350,12 @@ impl Space {
             Some(backing) => backing.aperture()?,
             None => everything(),
         };
+        let granule = if vm { PAGE } else { 0 };
         Arc::pin_init(
             pin_init!(Self {
                 id,
                 owned,
+                granule: Atomic::new(granule),
                 state <- new_mutex!(State {
                     id: *id,
                     layout: Layout::new(widest),
@@ -374,7 +402,19 @@ impl Space {
             .pfs
             .push(Pf::new(dev, rules, None), GFP_KERNEL)
             .map_err(Error::from)?;
+        self.note_granule(state);
         Ok(())
+    }
+
+    /// Notes what sizes are multiples of, after a PF came or went.
+    fn note_granule(&self, state: &State) {
+        let granule = match &state.backing {
+            Some(backing) if state.vm || !state.pfs.is_empty() => {
+                backing.page_sizes().map_or(PAGE, PageSizes::granule)
+            }
+            _ => 0,
+        };
+        self.granule.store(granule, Relaxed);
     }
 
     /// Whether this is the space of the shared domain `backing`.
@@ -420,6 +460,7 @@ impl Space {
         if result.is_err() {
             state.pf_left();
         }
+        self.note_granule(state);
         result
     }
 
@@ -440,6 +481,7 @@ impl Space {
         };
         let gone = guard.pfs.remove(index);
         guard.pf_left();
+        self.note_granule(&guard);
         drop(guard);
         drop(gone);
         true
@@ -458,14 +500,22 @@ impl Space {
         guard.unmap_all(&mut gone, Why::Unbind);
         guard.backing = None;
         guard.pfs.clear();
+        self.note_granule(&guard);
         drop(guard);
         drop(gone);
     }
 
-    /// Whether there is a PF to map for.
+    /// Whether there is a PF to map for. Called with the host locked.
+    #[inline]
     pub(crate) fn usable(&self) -> bool {
-        let state = self.state.lock();
-        state.backing.is_some() && (state.vm || !state.pfs.is_empty())
+        self.granule() != 0
+    }
+
+    /// What sizes of mappings are multiples of, 0 without a PF to map for. Called with the host
+    /// locked.
+    #[inline]
+    pub(crate) fn granule(&self) -> u64 {
+        self.granule.load(Relaxed)
     }
 
     /// Whether it ended with its shared PF.
@@ -561,7 +611,7 @@ impl Space {
     }
 
     /// Maps a classic mapping at `slot`'s span, or changes nothing.
-    pub(crate) fn map(&self, slot: Slot, classic: &Arc<Classic>) -> Result<(), Refusal> {
+    pub(crate) fn map(&self, slot: Slot, classic: &Classic) -> Result<(), Refusal> {
         let span = slot.span();
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -577,7 +627,7 @@ impl Space {
             drop(refused.node);
             return Err(refused.error.into());
         }
-        state.program(span).map_err(|(why, slot)| {
+        state.program_classic(span, classic).map_err(|(why, slot)| {
             drop(guard);
             drop(slot);
             why
@@ -689,30 +739,26 @@ impl Space {
         None
     }
 
-    /// The classic mapping of `owner` that is exactly `span`.
-    pub(crate) fn find(&self, span: Span<Iova>, owner: &Owner) -> Option<Arc<Classic>> {
-        let state = self.state.lock();
-        match state.entry(span)? {
-            Entry::Classic(classic) if classic.is_of(owner) => Some(classic.clone()),
-            _ => None,
-        }
-    }
-
-    /// Unmaps `classic` at `span` if this space holds it there. What is returned is to be dropped
-    /// without the lock.
+    /// Unmaps the classic mapping at `span` if there is one and it is `wanted`. What is returned is to
+    /// be dropped without the lock.
+    #[inline]
     pub(crate) fn unmap(
         &self,
         span: Span<Iova>,
-        classic: &Arc<Classic>,
+        wanted: impl Fn(&Classic) -> bool,
         why: Why,
-    ) -> Result<Option<Slot>, Poisoned> {
+    ) -> Option<Unmapped> {
+        let held = |entry: &Entry| matches!(entry, Entry::Classic(held) if wanted(held));
         let mut guard = self.state.lock();
-        let held =
-            |entry: &Entry| matches!(entry, Entry::Classic(held) if Arc::ptr_eq(held, classic));
-        let Some(slot) = guard.strike(span, held) else {
-            return Ok(None);
+        let slot = guard.strike(span, held)?;
+        let classic = match slot.value() {
+            Entry::Classic(classic) => Arc::as_ptr(classic),
+            Entry::User(_) | Entry::Poisoned => core::ptr::null(),
         };
-        guard.unmap(slot, why).map(Some)
+        Some(Unmapped {
+            classic,
+            left: guard.unmap(slot, why),
+        })
     }
 
     /// Unmaps every classic mapping of a context that closes. Called with the host locked.
@@ -804,10 +850,7 @@ impl Space {
 
     /// Makes a mapping that another space holds here as well, unless it is here already.
     pub(crate) fn adopt(&self, span: Span<Iova>, classic: &Arc<Classic>) -> Result<bool, Refusal> {
-        let slot = KBox::new(
-            Node::new(span, Entry::Classic(classic.clone())),
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        let slot = ffi::boxed(Node::new(span, Entry::Classic(classic.clone())))?;
         if self.state.lock().has_classic(span, classic) {
             return Ok(false);
         }
@@ -956,10 +999,24 @@ impl State {
             return Err((Refusal::NoPf, self.strike(span, |_| true)));
         };
         match node.value().program(backing, span) {
+            Ok(()) => Ok(()),
+            Err(failed) => Err(self.unmade(span, failed)),
+        }
+    }
+
+    /// The same for a classic mapping.
+    #[inline]
+    fn program_classic(
+        &mut self,
+        span: Span<Iova>,
+        classic: &Classic,
+    ) -> Result<(), (Refusal, Option<Slot>)> {
+        let Some(backing) = &self.backing else {
+            return Err((Refusal::NoPf, self.strike(span, |_| true)));
+        };
+        match classic.program(backing, span) {
             Ok(()) => {
-                if let Entry::Classic(_) = node.value() {
-                    trace::map(&Portrait::new(self.id, span, node.value()));
-                }
+                trace::map_phys(self.id, classic.context(), span, classic.phys.raw());
                 Ok(())
             }
             Err(failed) => Err(self.unmade(span, failed)),

@@ -18,7 +18,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// The pointer is null, or that of a box, which it owns.
-pub(super) struct Spare(AtomicPtr<c_void>);
+pub(crate) struct Spare(AtomicPtr<c_void>);
 
 impl Spare {
     /// An empty place.

@@ -67,30 +67,27 @@ fn length(mapping: &Portrait) -> u64 {
 }
 
 /// A mapping was made in a space.
-pub(crate) fn map(mapping: &Portrait) {
-    // SAFETY: Takes numbers.
-    unsafe {
-        qat_iommu_trace_map(
-            mapping.space,
-            mapping.by.context,
-            mapping.span.first().raw(),
-            length(mapping),
-            mapping.backing,
-            mapping.kind == Kind::User,
-        )
-    };
-}
-
-/// The buffer at `va` was mapped in a space.
 #[inline]
-pub(crate) fn map_user(space: u64, context: u64, span: Span<Iova>, va: u64) {
+fn mapped(space: u64, context: u64, span: Span<Iova>, backing: u64, user: bool) {
     let length = span
         .last()
         .raw()
         .wrapping_sub(span.first().raw())
         .wrapping_add(1);
     // SAFETY: Takes numbers.
-    unsafe { qat_iommu_trace_map(space, context, span.first().raw(), length, va, true) };
+    unsafe { qat_iommu_trace_map(space, context, span.first().raw(), length, backing, user) };
+}
+
+/// The physical range from `phys` on was mapped in a space; `context` is 0 for a kernel client.
+#[inline]
+pub(crate) fn map_phys(space: u64, context: u64, span: Span<Iova>, phys: u64) {
+    mapped(space, context, span, phys, false);
+}
+
+/// The buffer at `va` was mapped in a space.
+#[inline]
+pub(crate) fn map_user(space: u64, context: u64, span: Span<Iova>, va: u64) {
+    mapped(space, context, span, va, true);
 }
 
 /// A mapping is gone from a space, and flushed.
