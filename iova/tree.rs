@@ -215,9 +215,15 @@ impl<T> Tree<T> {
             _ => (None, 0),
         };
         // Above the lowest node that is even, which only leans afterwards, no height changes.
-        let link = self.descend(settled, span, gap);
-        let removed = link.and_then(|link| remove_at(link, span, gap));
-        let (node, _) = removed.ok_or(Error::NotFound)?;
+        let link = self.descend(settled, span, gap).ok_or(Error::NotFound)?;
+        let node = match link.take() {
+            Some(alone) if alone.height == 1 => alone,
+            node => {
+                *link = node;
+                let (node, _) = remove_at(link, span, gap).ok_or(Error::NotFound)?;
+                node
+            }
+        };
         self.hull = hull;
         Ok(self.removed(node))
     }

@@ -372,7 +372,7 @@ impl Context {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let space = state.space.as_ref().ok_or(Refusal::NoPf)?;
-        let slot = space.unmap_user(span, self.account(), Why::Unmap)?;
+        let slot = space.unmap_user(span, self.account())?;
         state.live = state.live.saturating_sub(1);
         if let (Some(index), Some(mapping)) = (&mut state.index, slot.value().user()) {
             index.forget(mapping);
@@ -412,7 +412,7 @@ impl Context {
         let (key, span) = index
             .newest(wanted.buffer.va(), length)
             .ok_or_else(|| space.why_missing(RangeError::NotFound.into()))?;
-        let slot = match space.unmap_user(span, self.account(), Why::Unmap) {
+        let slot = match space.unmap_user(span, self.account()) {
             // It went with its PF, of which this is the first news.
             Err(Refusal::Range(RangeError::NotFound)) => {
                 index.remove(&key);

@@ -53,7 +53,7 @@ extern "C" {
     fn qat_iommu_pause() -> bool;
     fn qat_iommu_alloc(size: usize) -> *mut c_void;
     fn qat_iommu_signal_pending() -> bool;
-    pub(super) fn qat_iommu_charge(mm: *mut bindings::mm_struct, pages: u64) -> c_int;
+    pub(super) fn qat_iommu_charge(pages: u64) -> *mut bindings::mm_struct;
     pub(super) fn qat_iommu_uncharge(mm: *mut bindings::mm_struct, pages: u64);
     fn qat_iommu_ram_end() -> u64;
     fn qat_iommu_ram_bytes(first: u64, last: u64) -> u64;

@@ -48,7 +48,7 @@ void qat_iommu_gather_sync(struct iommu_domain *domain,
 bool qat_iommu_pause(void);
 void *qat_iommu_alloc(size_t size);
 bool qat_iommu_signal_pending(void);
-int qat_iommu_charge(struct mm_struct *mm, u64 pages);
+struct mm_struct *qat_iommu_charge(u64 pages);
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages);
 long qat_iommu_pin_rest(struct page *page, unsigned long va,
 			unsigned long limit, bool write);

@@ -6,7 +6,15 @@
 
 use super::{
     ffi,
-    space::Portrait, //
+    space::{
+        Entry,
+        Portrait, //
+    },
+    trace, //
+};
+use crate::iova::{
+    addr::Iova,
+    span::Span, //
 };
 use kernel::{
     prelude::*,
@@ -102,16 +110,17 @@ pub(crate) fn now() -> u64 {
     ffi::now()
 }
 
-/// Remembers an unmap. May be called with any lock held. `mapping` is called with a lock held under
-/// which nothing else is locked.
-#[inline]
-pub(crate) fn record(when: u64, why: Why, mapping: impl FnOnce(&mut Portrait)) {
+/// Remembers an unmap, of the entry at `span` of the space with this number. May be called with any lock
+/// held.
+#[inline(always)]
+pub(crate) fn record(when: u64, why: Why, space: u64, span: Span<Iova>, entry: &Entry) {
     let mut history = HISTORY.lock();
     let at = usize::try_from(history.next % KEPT).unwrap_or(0);
     if let Some(past) = history.ring.get_mut(at) {
         past.when = when;
         past.why = why;
-        mapping(&mut past.mapping);
+        past.mapping.draw(space, span, entry);
+        trace::unmap(&past.mapping, why);
     }
     history.next += 1;
 }

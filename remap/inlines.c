@@ -17,9 +17,11 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/sched/clock.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <linux/unroll.h>
 #include <linux/vmstat.h>
 #include <asm/cpufeature.h>
 
@@ -75,25 +77,34 @@ bool qat_iommu_signal_pending(void)
 }
 
 /*
- * Charges pinned pages to a process, against the limit of the caller. What the
- * process has locked otherwise counts as well.
+ * Charges pinned pages to the calling process, against its limit. What it has
+ * locked otherwise counts as well. Returns whom to uncharge, with a reference, or
+ * NULL beyond the limit.
  */
-int qat_iommu_charge(struct mm_struct *mm, u64 pages)
+struct mm_struct *qat_iommu_charge(u64 pages)
 {
+	struct mm_struct *mm = current->mm;
 	u64 limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	u64 locked = READ_ONCE(mm->locked_vm);
-	u64 pinned = atomic64_add_return(pages, &mm->pinned_vm);
+	u64 locked, pinned;
 
+	/* Kernel threads have no descriptors. */
+	if (unlikely(!mm))
+		return NULL;
+	locked = READ_ONCE(mm->locked_vm);
+	pinned = atomic64_add_return(pages, &mm->pinned_vm);
 	if (pinned + locked > limit && !capable(CAP_IPC_LOCK)) {
 		atomic64_sub(pages, &mm->pinned_vm);
-		return -ENOMEM;
+		return NULL;
 	}
-	return 0;
+	mmgrab(mm);
+	return mm;
 }
 
+/* Takes a charge back, and gives back the reference. */
 void qat_iommu_uncharge(struct mm_struct *mm, u64 pages)
 {
 	atomic64_sub(pages, &mm->pinned_vm);
+	mmdrop(mm);
 }
 
 /* The pages from va on, in its page included, that one entry of the page table maps. */
@@ -179,7 +190,14 @@ long qat_iommu_pin_rest(struct page *page, unsigned long va,
 /* Gives back pins on pages that follow each other. */
 void qat_iommu_unpin(u64 pfn, u64 pages, bool dirty)
 {
-	unpin_user_page_range_dirty_lock(pfn_to_page(pfn), pages, dirty);
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+
+	/* The same for one page that is dirty already, or need not be. */
+	if (pages == 1 && (!dirty || folio_test_dirty(folio)))
+		unpin_folio(folio);
+	else
+		unpin_user_page_range_dirty_lock(page, pages, dirty);
 }
 
 /* How many runs are mapped with one call; their list is on the stack. */
@@ -224,8 +242,8 @@ ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
 	return iommu_map_sg(domain, iova, list, i, prot, GFP_KERNEL_ACCOUNT);
 }
 
-/* Copies 64-bit words from user space, each once. */
-bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
+static __always_inline bool read_words(u64 *to, const u64 __user *from,
+				       unsigned long words)
 {
 	unsigned long i;
 
@@ -233,6 +251,7 @@ bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
 		return false;
 	if (!user_read_access_begin(from, words * sizeof(*from)))
 		return false;
+	unrolled_count(5)
 	for (i = 0; i < words; i++)
 		unsafe_get_user(to[i], from + i, fault);
 	user_read_access_end();
@@ -240,6 +259,20 @@ bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
 fault:
 	user_read_access_end();
 	return false;
+}
+
+/* Copies 64-bit words from user space, each once. */
+bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
+{
+	/* The structures of an unmap and a map: no loop. */
+	switch (words) {
+	case 3:
+		return read_words(to, from, 3);
+	case 5:
+		return read_words(to, from, 5);
+	default:
+		return read_words(to, from, words);
+	}
 }
 
 bool qat_iommu_write_word(u64 value, u64 __user *to)

@@ -27,23 +27,19 @@ use core::{
         ManuallyDrop,
         MaybeUninit, //
     },
-    ptr, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
-    error::{
-        code::{
-            EINTR,
-            EOVERFLOW, //
-        },
-        to_result, //
+    error::code::{
+        EINTR,
+        EOVERFLOW, //
     },
-    mm::Mm,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    }, //
+    sync::Arc, //
 };
 
 /// A page-aligned buffer of the calling process.
@@ -87,9 +83,10 @@ impl Buffer {
 ///
 /// # Invariants
 ///
-/// The pages of `buffer` are charged to `mm` and counted in `account` on behalf of this value.
+/// The pages of `buffer` are charged to `mm` and counted in `account` on behalf of this value, which
+/// has a reference on `mm`.
 struct Charge {
-    mm: ARef<Mm>,
+    mm: NonNull<bindings::mm_struct>,
     account: Arc<Account>,
     buffer: Buffer,
 }
@@ -97,9 +94,9 @@ struct Charge {
 impl Charge {
     /// Charges the calling process; `ENOMEM` beyond its limit.
     fn new(buffer: Buffer, account: &Arc<Account>) -> Result<Self> {
-        let mm: ARef<Mm> = ARef::from(&**kernel::current!().mm().ok_or(EFAULT)?);
-        // SAFETY: The mm is valid.
-        to_result(unsafe { ffi::qat_iommu_charge(mm.as_raw(), buffer.pages as u64) })?;
+        // SAFETY: Charges the current process, if it has memory at all.
+        let mm = NonNull::new(unsafe { ffi::qat_iommu_charge(buffer.pages as u64) });
+        let mm = mm.ok_or(ENOMEM)?;
         account.pinned(buffer.length());
         // INVARIANT: Charged and counted just now.
         Ok(Self {
@@ -114,8 +111,8 @@ impl Drop for Charge {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: The mm is valid, if only as a husk of an exited process; by the type invariant
-        // the pages were charged to it.
-        unsafe { ffi::qat_iommu_uncharge(self.mm.as_raw(), self.buffer.pages as u64) };
+        // the pages were charged to it, and the reference is ours.
+        unsafe { ffi::qat_iommu_uncharge(self.mm.as_ptr(), self.buffer.pages as u64) };
         self.account.unpinned(self.buffer.length());
     }
 }

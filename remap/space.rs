@@ -691,17 +691,14 @@ impl Space {
     /// Unmaps the pinned buffer of a context that is exactly `span`. What is returned is to be
     /// dropped without a lock: that unpins it.
     #[inline]
-    pub(crate) fn unmap_user(
-        &self,
-        span: Span<Iova>,
-        account: &Account,
-        why: Why,
-    ) -> Result<Slot, Refusal> {
+    pub(crate) fn unmap_user(&self, span: Span<Iova>, account: &Account) -> Result<Slot, Refusal> {
         let mut guard = self.state.lock();
         let slot = guard
             .strike(span, |entry| entry.is_user_of(account))
             .ok_or(RangeError::NotFound)?;
-        guard.unmap(slot, why).map_err(|Poisoned| Refusal::Poisoned)
+        guard
+            .unmap(slot, Why::Unmap)
+            .map_err(|Poisoned| Refusal::Poisoned)
     }
 
     /// Unmaps several pinned buffers of a context, or none, with one flush; on failure the range is
@@ -1336,12 +1333,9 @@ impl State {
         self.forget_backing();
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell_gone(&self, now: u64, why: Why, span: Span<Iova>, entry: &Entry) {
-        history::record(now, why, |mapping| {
-            mapping.draw(self.id, span, entry);
-            trace::unmap(mapping, why);
-        });
+        history::record(now, why, self.id, span, entry);
     }
 
     /// Unmaps what was taken out; if the IOMMU did not remove it, it is recorded again as poisoned.

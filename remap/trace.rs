@@ -59,23 +59,21 @@ extern "C" {
     );
 }
 
-fn length(mapping: &Portrait) -> u64 {
-    mapping
-        .span
-        .length()
-        .map_or(u64::MAX, |length| length.get())
+/// All 2^64 bytes are never one mapping.
+#[inline]
+fn length(span: Span<Iova>) -> u64 {
+    span.last()
+        .raw()
+        .wrapping_sub(span.first().raw())
+        .wrapping_add(1)
 }
 
 /// A mapping was made in a space.
 #[inline]
 fn mapped(space: u64, context: u64, span: Span<Iova>, backing: u64, user: bool) {
-    let length = span
-        .last()
-        .raw()
-        .wrapping_sub(span.first().raw())
-        .wrapping_add(1);
+    let first = span.first().raw();
     // SAFETY: Takes numbers.
-    unsafe { qat_iommu_trace_map(space, context, span.first().raw(), length, backing, user) };
+    unsafe { qat_iommu_trace_map(space, context, first, length(span), backing, user) };
 }
 
 /// The physical range from `phys` on was mapped in a space; `context` is 0 for a kernel client.
@@ -91,6 +89,7 @@ pub(crate) fn map_user(space: u64, context: u64, span: Span<Iova>, va: u64) {
 }
 
 /// A mapping is gone from a space, and flushed.
+#[inline(always)]
 pub(crate) fn unmap(mapping: &Portrait, why: Why) {
     // SAFETY: Takes numbers, and a static string.
     unsafe {
@@ -98,7 +97,7 @@ pub(crate) fn unmap(mapping: &Portrait, why: Why) {
             mapping.space,
             mapping.by.context,
             mapping.span.first().raw(),
-            length(mapping),
+            length(mapping.span),
             mapping.backing,
             mapping.kind == Kind::User,
             why.name().as_char_ptr(),

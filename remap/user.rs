@@ -103,7 +103,7 @@ impl Wanted {
     }
 }
 
-/// Pins a buffer of the calling process, and puts it into `slot`. No lock may be held.
+/// Pins a buffer of the calling process, and puts it into `slot`, which is vacant. No lock may be held.
 pub(crate) fn pin(
     wanted: &Wanted,
     account: &Arc<Account>,
@@ -111,11 +111,13 @@ pub(crate) fn pin(
     access: Access,
     slot: &mut Slot,
 ) -> Result<(), Refusal> {
-    *slot.value_mut() = Entry::User(UserMapping {
+    let entry = Entry::User(UserMapping {
         sequence,
         pins: Pins::new(wanted.buffer, access, account)?,
         lease: None,
     });
+    // A vacant slot has nothing that would have to be dropped.
+    core::mem::forget(core::mem::replace(slot.value_mut(), entry));
     Ok(())
 }
 

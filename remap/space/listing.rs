@@ -78,9 +78,20 @@ impl Portrait {
         portrait
     }
 
+    /// What is there is nobody's.
+    #[cold]
+    fn blank(&mut self) {
+        let (space, span) = (self.space, self.span);
+        *self = Self {
+            space,
+            span,
+            ..Self::nothing()
+        };
+    }
+
     /// Makes it that of the entry at `span` of the space with this number.
-    #[inline]
-    pub(super) fn draw(&mut self, space: u64, span: Span<Iova>, entry: &Entry) {
+    #[inline(always)]
+    pub(crate) fn draw(&mut self, space: u64, span: Span<Iova>, entry: &Entry) {
         self.space = space;
         self.span = span;
         match entry {
@@ -96,11 +107,7 @@ impl Portrait {
                 self.backing = classic.phys.raw();
                 self.by = classic.by();
             }
-            Entry::Poisoned => {
-                *self = Self::nothing();
-                self.space = space;
-                self.span = span;
-            }
+            Entry::Poisoned => self.blank(),
         }
     }
 }
