@@ -52,6 +52,13 @@ pub fn is_loaded(name: &str) -> bool {
     Path::new("/sys/module").join(name).exists()
 }
 
+/// What keeps a module from being removed.
+pub fn references(name: &str) -> Result<u64> {
+    let path = format!("/sys/module/{name}/refcnt");
+    let text = fs::read_to_string(&path).context(path)?;
+    text.trim().parse().context("a number of references")
+}
+
 /// A value of `modinfo -F` for a module of the project, a line each.
 pub fn info(host: &Host, name: &str, field: &str) -> Result<String> {
     let output = Command::new("modinfo")

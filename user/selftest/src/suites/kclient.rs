@@ -215,6 +215,7 @@ fn module_stays_while_a_client_is_loaded(host: &Host) -> Result<()> {
 fn module_stays_while_a_mapping_is_left(host: &Host) -> Result<()> {
     let page = Buffer::page()?;
     let iova = fresh_iova(1);
+    let before = module::references(QAT_IOMMU)?;
     let (loaded, commands) = client(host)?;
     commands.expect(&format!("map {:#x} {iova:#x} 4096", page.phys()), "0")?;
     drop(loaded);
@@ -223,7 +224,10 @@ fn module_stays_while_a_mapping_is_left(host: &Host) -> Result<()> {
     // It is still mapped; another client, being the kernel too, can undo it.
     let mut bench = Bench::new(host)?;
     bench.reaches(iova, &page)?;
-    let (_loaded, commands) = client(host)?;
+    let (loaded, commands) = client(host)?;
     commands.expect(&format!("unmap {iova:#x} 4096"), "0")?;
-    bench.refused(iova, &page)
+    bench.refused(iova, &page)?;
+    drop((loaded, bench));
+    let after = module::references(QAT_IOMMU)?;
+    expect::equal("references to the module", after, before)
 }

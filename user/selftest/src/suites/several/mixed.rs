@@ -15,6 +15,7 @@ use crate::hostdrv::Driver;
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::{Buffer, PAGE};
+use crate::watching;
 
 const INCOMPLETE: u32 = uapi::QAT_IOMMU_PF_INCOMPLETE;
 const NARROW: &str = "ids=8086:4942/38";
@@ -169,6 +170,9 @@ fn an_owned_pf_cannot_join_shared_ones(host: &Host) -> Result<()> {
     let log = refuses_to_own(narrow, Errno::RANGE)?;
     tells(&log, narrow, "refused")?;
     tells(&log, narrow, "cannot be made for it")?;
+    // What could be made for it is not there any more.
+    let listed = watching::listing("mappings")?;
+    expect::equal("mappings in the spaces of the others", listed.len(), 4)?;
     stage.reach(&[first, second], low_at, &low)?;
     stage.reach(&[first, second], BEYOND, &high)?;
     expect::succeeds("unmap", context.unmap(BEYOND, PAGE_U64))?;
