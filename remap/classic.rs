@@ -80,25 +80,20 @@ enum Maker {
 }
 
 impl Classic {
-    fn new(request: &Request, ram: bool, access: Access, owner: Owner<'_>) -> Result<Self> {
+    fn new(request: &Request, access: Access, owner: Owner<'_>) -> Result<Self, Refusal> {
         let length = request.iova.length().ok_or(EINVAL)?;
-        let maker = match owner {
-            Owner::Kernel(caller) => Maker::Kernel {
-                caller,
-                _hold: ModuleHold::take(),
-            },
+        let (ram, maker) = match owner {
+            Owner::Kernel(caller) => {
+                let ram = policy::is_ram(request.phys)?;
+                let _hold = ModuleHold::take();
+                (ram, Maker::Kernel { caller, _hold })
+            }
             Owner::Context(account) => {
-                let refs = if ram {
-                    PageRefs::take(request.phys)?
-                } else {
-                    PageRefs::none()
-                };
+                let (ram, refs) = request.reference()?;
                 // INVARIANT: Counted now.
                 account.ranged(length.get());
-                Maker::Context {
-                    account: account.clone(),
-                    refs,
-                }
+                let account = account.clone();
+                (ram, Maker::Context { account, refs })
             }
         };
         Ok(Self {
@@ -227,6 +222,21 @@ impl Request {
         request.phys.check_width(ffi::phys_bits())?;
         Ok(request)
     }
+
+    /// Whether its memory is RAM, if a program may map it, with references on it.
+    #[inline]
+    fn reference(&self) -> Result<(bool, PageRefs), Refusal> {
+        if let Some(refs) = PageRefs::of_ram_page(self.phys) {
+            return Ok((policy::check_kind(true)?, refs));
+        }
+        let ram = policy::check_range(self.phys)?;
+        let refs = if ram {
+            PageRefs::take(self.phys)?
+        } else {
+            PageRefs::none()
+        };
+        Ok((ram, refs))
+    }
 }
 
 /// The remap size of `size`.
@@ -285,11 +295,7 @@ fn map_on_host(
     if away.any(|space| space.overlaps(request.iova)) {
         return Err(RangeError::Overlap.into());
     }
-    let ram = match owner {
-        Owner::Kernel(_) => policy::is_ram(request.phys)?,
-        Owner::Context(_) => policy::check_range(request.phys)?,
-    };
-    let classic = Classic::new(&request, ram, access, owner)?;
+    let classic = Classic::new(&request, access, owner)?;
     let (slot, classic) = boxed(spare, classic)?;
 
     let mut first = Some(slot);

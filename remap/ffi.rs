@@ -91,6 +91,7 @@ extern "C" {
     pub(super) fn qat_iommu_page_pfn(page: *mut bindings::page) -> u64;
     pub(super) fn qat_iommu_pci_segment(pdev: *mut bindings::pci_dev) -> u32;
     fn qat_iommu_page_get(pfn: u64) -> bool;
+    fn qat_iommu_ram_page_get(pfn: u64, taken: *mut bool) -> bool;
     fn qat_iommu_page_put(pfn: u64);
     fn qat_iommu_module_get();
     fn qat_iommu_module_put();
@@ -223,11 +224,19 @@ pub(super) fn page_get(pfn: u64) -> bool {
     unsafe { qat_iommu_page_get(pfn) }
 }
 
+/// The same for a page that is RAM for certain; no answer, and no reference, if it may be something else.
+#[inline]
+pub(super) fn ram_page_get(pfn: u64) -> Option<bool> {
+    let mut taken = false;
+    // SAFETY: The function checks that there is such a page. There is room for its answer.
+    unsafe { qat_iommu_ram_page_get(pfn, &mut taken) }.then_some(taken)
+}
+
 /// Gives back a reference.
 ///
 /// # Safety
 ///
-/// The caller owns a reference that [`page_get`] took on the same page.
+/// The caller owns a reference that [`page_get`] or [`ram_page_get`] took on the same page.
 pub(super) unsafe fn page_put(pfn: u64) {
     // SAFETY: By the contract of this function.
     unsafe { qat_iommu_page_put(pfn) }

@@ -72,6 +72,7 @@ u64 qat_iommu_ram_bytes(u64 first, u64 last);
 bool qat_iommu_is_ram_page(u64 pfn);
 u32 qat_iommu_pci_segment(struct pci_dev *pdev);
 bool qat_iommu_page_get(u64 pfn);
+bool qat_iommu_ram_page_get(u64 pfn, bool *taken);
 void qat_iommu_page_put(u64 pfn);
 void qat_iommu_module_get(void);
 void qat_iommu_module_put(void);

@@ -357,17 +357,22 @@ u64 qat_iommu_ram_bytes(u64 first, u64 last)
 }
 
 /*
- * Whether a page is RAM for certain, without a look at the resources. What is
- * online there is a page of a memory block that the kernel uses, never one of a
- * device. Of these all are reserved that were not given to the page allocator: so
- * are the holes in a memory block, whatever lies there. What was given to it is in
- * a resource of System RAM.
+ * The page with this number if it is RAM for certain, without a look at the
+ * resources. What is online is a page of a memory block that the kernel uses, never
+ * one of a device. Of these all are reserved that were not given to the page
+ * allocator: so are the holes in a memory block, whatever lies there. What was given
+ * to it is in a resource of System RAM.
  */
-bool qat_iommu_is_ram_page(u64 pfn)
+static struct page *ram_page(u64 pfn)
 {
 	struct page *page = pfn_to_online_page(pfn);
 
-	return page && !PageReserved(page);
+	return page && !PageReserved(page) ? page : NULL;
+}
+
+bool qat_iommu_is_ram_page(u64 pfn)
+{
+	return ram_page(pfn);
 }
 
 u32 qat_iommu_pci_segment(struct pci_dev *pdev)
@@ -375,17 +380,10 @@ u32 qat_iommu_pci_segment(struct pci_dev *pdev)
 	return pci_domain_nr(pdev->bus);
 }
 
-/*
- * Takes a reference on a page of RAM, unless it is free, frozen (as the slab
- * allocator's pages are) or offline.
- */
-bool qat_iommu_page_get(u64 pfn)
+/* Takes a reference on an online page, unless it is free or frozen. */
+static bool try_get(struct page *page)
 {
-	struct page *page = pfn_to_online_page(pfn);
 	struct folio *folio;
-
-	if (!page)
-		return false;
 
 	for (;;) {
 		folio = page_folio(page);
@@ -396,6 +394,28 @@ bool qat_iommu_page_get(u64 pfn)
 			return true;
 		folio_put(folio);
 	}
+}
+
+/*
+ * Takes a reference on a page of RAM, unless it is free, frozen (as the slab
+ * allocator's pages are) or offline.
+ */
+bool qat_iommu_page_get(u64 pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	return page && try_get(page);
+}
+
+/*
+ * Takes a reference like that if the page is RAM for certain; says whether it is.
+ */
+bool qat_iommu_ram_page_get(u64 pfn, bool *taken)
+{
+	struct page *page = ram_page(pfn);
+
+	*taken = page && try_get(page);
+	return page;
 }
 
 void qat_iommu_page_put(u64 pfn)

@@ -47,6 +47,25 @@ impl PageRefs {
         self.last.count == 0 && self.others.is_none()
     }
 
+    /// References the page that `span` is, if it can be. No answer if it is more than one page, or not
+    /// RAM for certain.
+    #[inline]
+    pub(crate) fn of_ram_page(span: Span<Phys>) -> Option<Self> {
+        let pfn = span.first().raw() / PAGE;
+        if span.last().raw() / PAGE != pfn {
+            return None;
+        }
+        let mut refs = Self::none();
+        if ffi::ram_page_get(pfn)? {
+            // INVARIANT: `pfn` was just referenced.
+            refs.last = Frames {
+                first: pfn,
+                count: 1,
+            };
+        }
+        Some(refs)
+    }
+
     /// References every page of `span` that can be: not those that are free, that the slab
     /// allocator owns or that are not RAM.
     ///

@@ -49,7 +49,11 @@ pub(crate) fn check_rawio() -> Result<(), Refusal> {
 
 /// Whether `phys=` lets user space map `span`; the answer is whether it is RAM.
 pub(crate) fn check_range(span: Span<Phys>) -> Result<bool, Refusal> {
-    let ram = is_ram(span)?;
+    check_kind(is_ram(span)?)
+}
+
+/// Whether `phys=` lets user space map memory that is RAM, or that is not; the answer is the same.
+pub(crate) fn check_kind(ram: bool) -> Result<bool, Refusal> {
     match config()?.phys {
         PhysPolicy::Any => Ok(ram),
         PhysPolicy::Ram if ram => Ok(ram),
