@@ -26,7 +26,7 @@ boots() {
 		fuzz-virtio   | --iommu virtio $ROOM                       | QAT_IOMMU_FUZZ_SEED=100 QAT_IOMMU_FUZZ_OPS=$((20000 / less)) fuzz | something-added nothing-left
 		faults-intel  | --iommu intel $ROOM $LEAKS                 | faults leaks        | something-added nothing-left
 		faults-shared | --iommu intel --pf-state shared $ROOM $LEAKS | faults-shared leaks | something-added nothing-left
-		faults-pfs    | --iommu intel $ROOM --cmdline iommu=pt     | faults-pfs          |
+		faults-pfs    | --iommu intel --pfs 2 $ROOM --cmdline iommu=pt | faults-pfs        |
 		faults-virtio | --iommu virtio $ROOM                       | faults-virtio       |
 		faults-amd    | --iommu amd $ROOM                          | faults              | something-added nothing-left
 		faults-fs     | --iommu intel-fs $ROOM                     | faults-buffers      |

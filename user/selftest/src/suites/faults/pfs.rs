@@ -7,7 +7,7 @@ use std::fs::File;
 
 use super::sweep::sweep_told;
 use crate::abi::Context;
-use crate::dma::fresh_iova;
+use crate::dma::{self, fresh_iova};
 use crate::expect;
 use crate::faults::Faults;
 use crate::host::{Bdf, Host, OWN_DRIVER};
@@ -21,7 +21,7 @@ use crate::suites::user::Rig;
 const PAGE_U64: u64 = 4096;
 
 pub fn tests() -> Vec<Test<Host>> {
-    list_tests![bind, unbind]
+    list_tests![bind, unbind, bind_another]
 }
 
 pub fn shared_tests() -> Vec<Test<Host>> {
@@ -77,10 +77,23 @@ impl Kept {
     }
 }
 
+/// The second PF, without a driver, if there is one.
+fn second(host: &Host) -> Result<Option<Bdf>> {
+    let Some(pf) = host.all_pfs()?.into_iter().nth(1) else {
+        return Ok(None);
+    };
+    if pf.driver().is_some() {
+        pf.unbind()?;
+    }
+    Ok(Some(pf))
+}
+
 /// A PF that could not be bound has not come: nothing is different. Then it comes, and what was
 /// mapped holds for it.
 fn bind(host: &Host) -> Result<()> {
     let pf = host.pf()?;
+    // It is to be the only one.
+    second(host)?;
     let (binds, unbinds) = (control(OWN_DRIVER, "bind")?, control(OWN_DRIVER, "unbind")?);
     let mut rig = Rig::new(host)?;
     let kept = Kept::new()?;
@@ -111,9 +124,55 @@ fn bind(host: &Host) -> Result<()> {
     result
 }
 
+/// A second PF that could not be bound leaves the first as it was. Then what is mapped is mapped for
+/// both, and what comes after.
+fn bind_another(host: &Host) -> Result<()> {
+    let pf = second(host)?.context("this machine has one PF")?;
+    let (binds, unbinds) = (control(OWN_DRIVER, "bind")?, control(OWN_DRIVER, "unbind")?);
+    let mut rig = Rig::new(host)?;
+    let kept = Kept::new()?;
+    let page = Buffer::page()?;
+    let result = sweep_told(
+        &mut rig,
+        &[],
+        3,
+        |_| Ok(()),
+        |_, _, faults| {
+            let answer = tell(&binds, &pf, faults)?;
+            let bound = pf.driver().is_some();
+            ensure!(
+                bound == answer.is_ok(),
+                "bound is {bound}, {answer:?} was said"
+            );
+            Ok(answer)
+        },
+        |rig, (), ()| {
+            let iova = fresh_iova(1);
+            expect::succeeds("map", rig.context().map(page.phys(), iova, PAGE_U64))?;
+            let mut second = dma::open(host, &pf)?;
+            kept.is_reached(rig)?;
+            rig.reaches(iova, &page)?;
+            for (iova, memory) in [(kept.fixed, &kept.page), (iova, &page)] {
+                dma::reaches(second.as_mut(), iova, memory).context("the second PF")?;
+            }
+            expect::succeeds("unmap", rig.context().unmap(iova, PAGE_U64))?;
+            rig.refused(iova, &page)?;
+            dma::refused(second.as_mut(), iova, &page).context("the second PF")?;
+            drop(second);
+            tell(&unbinds, &pf, &Faults::none())??;
+            Ok(())
+        },
+    );
+    if pf.driver().is_some() {
+        tell(&unbinds, &pf, &Faults::none())??;
+    }
+    result
+}
+
 /// A PF goes when it is told to, or nobody heard of it: then nothing is different.
 fn unbind(host: &Host) -> Result<()> {
     let pf = host.pf()?;
+    second(host)?;
     let (binds, unbinds) = (control(OWN_DRIVER, "bind")?, control(OWN_DRIVER, "unbind")?);
     let mut rig = Rig::new(host)?;
     let kept = Kept::new()?;
