@@ -2,10 +2,11 @@
 //! Which lines of the module were reached, of those that have code: `scripts/coverage` runs the
 //! suites and calls this with what came of it.
 //!
-//! `blocks` which instructions ran; `places` their lines; `reasons` why a line is not reached; `report` what
-//! is printed.
+//! `blocks` which instructions ran; `places` their lines; `functions` where those begin; `reasons` why a
+//! line is not reached; `report` what is printed.
 
 mod blocks;
+mod functions;
 mod places;
 mod reasons;
 mod report;
@@ -41,6 +42,7 @@ fn run() -> Result<bool> {
         places::add(&mut lines, build, &arguments.tree)
             .with_context(|| build.display().to_string())?;
     }
+    functions::enter(&mut lines, &arguments.tree)?;
     let text = std::fs::read_to_string(&arguments.reasons)
         .with_context(|| arguments.reasons.display().to_string())?;
     let reasons = reasons::parse(&text)?;
