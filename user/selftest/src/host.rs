@@ -14,6 +14,8 @@ use crate::abi::{self, Context};
 use crate::expect;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
+/// A maker of devices, as PCI numbers them.
+const INTEL: u16 = 0x8086;
 /// The module's own PCI driver.
 pub const OWN_DRIVER: &str = "qat_iommu";
 
@@ -45,13 +47,13 @@ pub enum Device {
 impl Device {
     /// Whether a PF may have these ids.
     fn has(self, ids: (u16, u16)) -> bool {
-        ids == self.ids() || (self == Self::Pf && ids == (0x8086, 0x4942))
+        ids == self.ids() || (self == Self::Pf && ids == (INTEL, 0x4942))
     }
 
     /// Vendor and device id of the first.
     pub fn ids(self) -> (u16, u16) {
         match self {
-            Self::Pf => (0x8086, 0x4940),
+            Self::Pf => (INTEL, 0x4940),
             Self::Edu => (0x1234, 0x11e8),
         }
     }
@@ -109,17 +111,18 @@ impl Host {
         Ok(found)
     }
 
-    /// Some device that is no PF and that no driver holds.
-    pub fn any_other_device(&self) -> Result<Bdf> {
+    /// Some device of Intel's that is no PF and that no driver holds.
+    pub fn other_intel_device(&self) -> Result<Bdf> {
         for entry in fs::read_dir(DEVICES)? {
             let path = entry?.path();
             let name = path.file_name().context("a device has a name")?;
             let device = Bdf(name.to_string_lossy().into_owned());
-            if !self.device.has(ids(&path)?) && device.driver().is_none() {
+            let ids = ids(&path)?;
+            if ids.0 == INTEL && !self.device.has(ids) && device.driver().is_none() {
                 return Ok(device);
             }
         }
-        bail!("every device of this machine has a driver")
+        bail!("every device of Intel's in this machine has a driver")
     }
 
     /// The first PF.

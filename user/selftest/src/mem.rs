@@ -8,6 +8,7 @@ pub mod user;
 use anyhow::{ensure, Context as _, Result};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -338,6 +339,35 @@ fn meminfo(name: &str) -> Result<u64> {
         .with_context(|| format!("/proc/meminfo has no {name}"))?;
     let kib: u64 = value.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
+}
+
+/// A few frames of RAM, those in the midst of which nobody can take a reference on while others before
+/// and after are in use: the first, and how many.
+pub fn with_unheld_pages() -> Result<(u64, u64)> {
+    // As the kernel numbers its flags for user space: slab, buddy; no page, reserved.
+    const UNHELD: u64 = (1 << 7) | (1 << 10);
+    const STRANGE: u64 = (1 << 20) | (1 << 32);
+    const WINDOW: usize = 64;
+    let mut file = fs::File::open("/proc/kpageflags")?;
+    let mut bytes = vec![0; 1 << 19];
+    let mut first = 0;
+    loop {
+        let got = file.read(&mut bytes)?;
+        ensure!(got > 0, "no free page lies between pages in use");
+        let flags: Vec<u64> = bytes[..got]
+            .chunks_exact(8)
+            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
+            .collect();
+        for (at, window) in (first..).zip(flags.windows(WINDOW)) {
+            let mut kinds: Vec<bool> = window.iter().map(|flags| flags & UNHELD == 0).collect();
+            kinds.dedup();
+            let strange = window.iter().any(|flags| flags & STRANGE != 0);
+            if !strange && kinds.len() > 4 && kinds[0] {
+                return Ok((at, u64::try_from(WINDOW)?));
+            }
+        }
+        first += u64::try_from(flags.len())?;
+    }
 }
 
 /// Many single pages of this process, with the physical address of each.

@@ -28,6 +28,7 @@ pub fn tests() -> Vec<Test<Host>> {
         freed_memory_is_not_handed_on,
         memory_of_a_killed_process_is_not_handed_on_before,
         freed_huge_page_is_not_handed_on,
+        memory_that_is_partly_free,
         memory_comes_back_after_unmap,
         memory_comes_back_after_close,
     ]
@@ -238,6 +239,16 @@ fn freed_huge_page_is_not_handed_on(host: &Host) -> Result<()> {
         before + 1,
     )?;
     bench.refused(iova, &page)
+}
+
+/// Pages that nothing can be kept of, for they are free or the slab allocator's, lie between others.
+fn memory_that_is_partly_free(_: &Host) -> Result<()> {
+    let (first, pages) = mem::with_unheld_pages()?;
+    let context = Context::open()?;
+    let (phys, length) = (first * PAGE_U64, pages * PAGE_U64);
+    let iova = fresh_iova(usize::try_from(pages)?);
+    expect::succeeds("map", context.map(phys, iova, length))?;
+    expect::succeeds("unmap", context.unmap(iova, length))
 }
 
 /// Memory mapped, freed and given back again and again must not run out: single pages, each

@@ -44,6 +44,7 @@ fn info_says_so(_: &Host) -> Result<()> {
 
 fn everything_succeeds(_: &Host) -> Result<()> {
     let context = Context::open()?;
+    expect::succeeds("ATTACH", context.attach_default())?;
     let page = Buffer::page()?;
     for iova in [page.phys(), fresh_iova(1)] {
         for _ in 0..2 {

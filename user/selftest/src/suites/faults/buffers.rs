@@ -22,6 +22,7 @@ pub fn map_tests() -> Vec<Test<Host>> {
         map_user_of_pages_that_are_not_there,
         map_user_of_a_huge_page,
         map_user_at_a_fixed_address,
+        map_user_across_two_tables,
         map_user_batch,
     ]
 }
@@ -101,6 +102,28 @@ fn map_user_at_a_fixed_address(host: &Host) -> Result<()> {
         &mut Rig::new(host)?,
         2,
         |_| Ok((ready()?, fresh_iova(2))),
+        |_, (context, iova), faults| {
+            faults.during(|| context.map_user_at(memory.va(), memory.length(), *iova))
+        },
+        |rig, (context, _), iova| mapped(rig, &context, &memory, iova),
+    )
+}
+
+/// More than go to the IOMMU at a time, of which the last need another page table than the first.
+fn map_user_across_two_tables(host: &Host) -> Result<()> {
+    const TABLE: u64 = 2 << 20;
+    if !host.takes_fixed() {
+        return Err(skip("this space takes no fixed ranges"));
+    }
+    let memory = present(80)?;
+    let before = 40 * PAGE as u64;
+    sweep(
+        &mut Rig::new(host)?,
+        2,
+        |_| {
+            let boundary = fresh_iova(80).next_multiple_of(TABLE) + TABLE;
+            Ok((ready()?, boundary - before))
+        },
         |_, (context, iova), faults| {
             faults.during(|| context.map_user_at(memory.va(), memory.length(), *iova))
         },

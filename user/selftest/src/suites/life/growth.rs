@@ -3,22 +3,28 @@
 //! order all the same, and is refused until it is alone again.
 
 use anyhow::{ensure, Context as _, Result};
+use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abi::Context;
 use crate::dma::pf::Engine;
-use crate::dma::{fresh_iova, Bench};
+use crate::dma::{self, fresh_iova, Bench};
 use crate::expect;
-use crate::host::{Bdf, Host, Iommu, OWN_DRIVER};
+use crate::host::{self, Bdf, Host, Iommu, OWN_DRIVER};
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::{Buffer, PAGE};
+use crate::module::{Loaded, HOSTDRV};
 use crate::pci;
 
 const PAGE_U64: u64 = 4096;
 
 pub fn tests() -> Vec<Test<Host>> {
-    list_tests![grows_while_held, grows_again_and_again]
+    list_tests![
+        grows_while_held,
+        grows_again_and_again,
+        two_of_another_driver
+    ]
 }
 
 /// The two functions of a device, in one group.
@@ -45,8 +51,14 @@ fn refused(pf: &Bdf) -> Result<()> {
 fn grown(first: &Bdf, second: &Bdf) -> Result<()> {
     second.remove()?;
     first.bind(OWN_DRIVER)?;
-    pci::rescan()?;
-    second.appears()?;
+    let ((), log) = host::logged(|| {
+        pci::rescan()?;
+        second.appears()
+    })?;
+    ensure!(
+        log.contains("is in the IOMMU group of the owned PF"),
+        "the log does not tell that the group has grown:\n{log}"
+    );
     expect::equal("devices of the group", first.group()?.devices()?.len(), 2)
 }
 
@@ -78,7 +90,7 @@ fn grows_while_held(host: &Host) -> Result<()> {
             let memory = UserMemory::scattered(4 * PAGE)?;
             while !done.load(Ordering::Relaxed) {
                 match context.map_user(memory.va(), memory.length()) {
-                    Err(rustix::io::Errno::NODEV) => {}
+                    Err(Errno::NODEV) => {}
                     answer => {
                         expect::succeeds("map", answer)?;
                         let answer = context.unmap_user(memory.va(), memory.length());
@@ -140,4 +152,38 @@ fn grows_again_and_again(host: &Host) -> Result<()> {
         "the IOMMU's tables had {once} pages and have {last}, {ROUNDS} rounds later"
     );
     Ok(())
+}
+
+/// Two PFs in one group that their own driver holds share its domain, and so a space. It ends with the
+/// second of them.
+fn two_of_another_driver(host: &Host) -> Result<()> {
+    let (first, second) = two(host)?;
+    let driver = Loaded::new(host, HOSTDRV, &[])?;
+    let result = shared(host, &first, &second);
+    drop(driver);
+    first.want("")?;
+    second.want("")?;
+    result
+}
+
+fn shared(host: &Host, first: &Bdf, second: &Bdf) -> Result<()> {
+    first.bind(HOSTDRV)?;
+    second.bind(HOSTDRV)?;
+    let context = Context::open()?;
+    let spaces: Vec<u64> = context.info()?.pfs.iter().map(|pf| pf.space).collect();
+    ensure!(
+        matches!(spaces[..], [one, other] if one == other),
+        "the spaces of both are {spaces:?}"
+    );
+    let memory = UserMemory::scattered(4 * PAGE)?;
+    let answer = context.map_user(memory.va(), memory.length());
+    let iova = expect::succeeds("map", answer)?;
+    for pf in [first, second] {
+        dma::reaches(dma::open(host, pf)?.as_mut(), iova, &memory)?;
+    }
+    first.unbind()?;
+    dma::reaches(dma::open(host, second)?.as_mut(), iova, &memory)?;
+    second.unbind()?;
+    let answer = context.unmap_user(memory.va(), memory.length());
+    expect::fails("unmap of what has gone", answer, Errno::NODEV)
 }

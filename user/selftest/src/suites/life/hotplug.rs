@@ -6,7 +6,7 @@ use anyhow::{ensure, Result};
 
 use super::{SEED, STEPS};
 use crate::expect;
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::ktap::{list_tests, Test};
 use crate::module::HOSTDRV;
 use crate::slot;
@@ -19,7 +19,15 @@ pub fn tests() -> Vec<Test<Host>> {
 fn pulled_and_put_back(crew: &Crew<'_>, seat: usize, how: slot::Pull) -> Result<()> {
     let pf = &crew.fleet.seats[seat].pf;
     crew.work(STEPS)?;
-    crew.fleet.change(&[seat], || slot::pull(seat, pf, how))?;
+    let pull = || crew.fleet.change(&[seat], || slot::pull(seat, pf, how));
+    let ((), log) = host::logged(pull)?;
+    if matches!(how, slot::Pull::Surprise) {
+        let reset = |line: &str| line.contains(&pf.0) && line.contains("resetting");
+        ensure!(
+            !log.lines().any(reset),
+            "what is not there any more is reset:\n{log}"
+        );
+    }
     crew.quiet()?;
     crew.work(STEPS)?;
     crew.fleet.change(&[seat], || {

@@ -132,7 +132,14 @@ fn used_through_vfio(host: &Host) -> Result<()> {
             }
             crew.quiet()?;
             // The PF's mappings are not the VF's, in which only its program has some.
-            let mappings = crew.some_pages(seat)?;
+            let mut mappings = crew.some_pages(seat)?;
+            for _ in 0..10 {
+                // At one moment there may be none.
+                if mappings.is_empty() {
+                    crew.work(STEPS)?;
+                    mappings = crew.some_pages(seat)?;
+                }
+            }
             ensure!(!mappings.is_empty(), "nothing is mapped for the PF");
             for iova in mappings {
                 ensure!(

@@ -200,6 +200,12 @@ fn a_shared_pf_lacks_low_mappings(host: &Host) -> Result<()> {
     stage.refused(&[second], LOW, &low)?;
     stage.reach(&[owned, second], high_at, &high)?;
     Driver::of(second).expect("churn 3 4096", "ok 3")?;
+    // While the owned PF is away its range stays its own, for it will come back.
+    owned.unbind()?;
+    let answer = Context::open()?.map(high.phys(), LOW, PAGE_U64);
+    expect::fails("map where it was", answer, Errno::EXIST)?;
+    stage.bind(owned, Us)?;
+    stage.reach(&[owned], LOW, &low)?;
     // Undone wherever it is. A PF that comes then lacks nothing.
     expect::succeeds("unmap", context.unmap(LOW, PAGE_U64))?;
     expect::succeeds("unmap", context.unmap(high_at, PAGE_U64))?;

@@ -516,7 +516,7 @@ fn bind_returns_to_the_driver_before(host: &Host) -> Result<()> {
 }
 
 fn bind_refuses_what_is_no_pf(host: &Host) -> Result<()> {
-    let other = host.any_other_device()?;
+    let other = host.other_intel_device()?;
     tool::refuses(&["bind", &other.0], "is no QAT PF")?;
     // The module refuses it too, and it is left as it was.
     tool::refuses(&["bind", "--force", &other.0], "did not take")?;

@@ -110,6 +110,9 @@ fn the_capability_is_needed(_: &Host) -> Result<()> {
         expect::fails("map at an IOVA", answer, Errno::PERM)?;
         let answer = context.map_user(scattered.va(), scattered.length());
         expect::fails("map of a scattered buffer", answer, Errno::PERM)?;
+        // Nothing is looked at before.
+        let answer = context.map_user(0x1000, PAGE as u64);
+        expect::fails("map of what is not there", answer, Errno::PERM)?;
         let batch = context.map_batch(&[(va, length)]);
         let batch = batch.map_err(|refused| refused.error);
         expect::fails("batch", batch, Errno::PERM)
