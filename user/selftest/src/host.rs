@@ -301,10 +301,15 @@ pub fn kernel_log() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A line for the kernel log.
+pub fn say(text: &str) -> Result<()> {
+    fs::write("/dev/kmsg", text).context("cannot write to the kernel log")
+}
+
 /// What the kernel logs while something is done.
 pub fn logged<T>(act: impl FnOnce() -> Result<T>) -> Result<(T, String)> {
     let mark = format!("qat-iommu-selftest mark {:?}", Instant::now());
-    fs::write("/dev/kmsg", &mark).context("cannot write to the kernel log")?;
+    say(&mark)?;
     let value = act()?;
     let log = kernel_log()?;
     let new = log.rsplit_once(&mark).map_or("", |(_, new)| new);
