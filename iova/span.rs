@@ -58,6 +58,13 @@ impl<A: Address> Span<A> {
         self.last
     }
 
+    /// How many bytes that are; 0 for all 2^64, which are never one mapping.
+    #[inline]
+    pub(crate) fn bytes(self) -> u64 {
+        let (first, last) = (self.first.raw(), self.last.raw());
+        last.wrapping_sub(first).wrapping_add(1)
+    }
+
     /// How many bytes it covers. `None` for the one span that covers all 2^64.
     pub(crate) fn length(self) -> Option<Length> {
         let bytes = self.last.raw().checked_sub(self.first.raw())?;

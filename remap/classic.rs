@@ -252,6 +252,12 @@ pub(crate) fn remap_size(size: u64) -> u64 {
     round_up(&host::lock(), size).map_or(0, Length::get)
 }
 
+/// Tells, at debug level, why a call was refused.
+#[cold]
+fn tell(call: &CStr, phys: u64, iova: u64, size: u64, why: &Refusal) {
+    ffi::log_refusal(call, phys, iova, size, why.errno(), why.why());
+}
+
 /// Maps `size` bytes from `phys` at `iova` in every space, or in none. Returns the bytes mapped.
 ///
 /// In a VM nothing is done and nothing is checked.
@@ -266,11 +272,8 @@ pub(crate) fn map(
     if config()?.vm {
         return Ok(remap_size(size).max(size));
     }
-    let result = map_on_host(owner, spare, phys, iova, size, access);
-    if let Err(why) = &result {
-        ffi::log_refusal(c"map", phys, iova, size, why.errno(), why.why());
-    }
-    result
+    map_on_host(owner, spare, phys, iova, size, access)
+        .inspect_err(|why| tell(c"map", phys, iova, size, why))
 }
 
 #[inline]
@@ -333,11 +336,8 @@ pub(crate) fn unmap(
     if config()?.vm {
         return Ok(());
     }
-    let result = unmap_on_host(owner, spare, iova, size, why);
-    if let Err(why) = &result {
-        ffi::log_refusal(c"unmap", 0, iova, size, why.errno(), why.why());
-    }
-    result
+    unmap_on_host(owner, spare, iova, size, why)
+        .inspect_err(|why| tell(c"unmap", 0, iova, size, why))
 }
 
 #[inline]

@@ -152,9 +152,9 @@ enum Held {
     Scattered(KVVec<Frames>),
 }
 
-// SAFETY: Pinned pages may be unpinned by any thread.
+// SAFETY: Any thread may unpin the pages, uncharge the process and give its mm back.
 unsafe impl Send for Pins {}
-// SAFETY: Shared references only read the runs.
+// SAFETY: Shared references only read the runs and the buffer.
 unsafe impl Sync for Pins {}
 
 /// What has been pinned of a buffer so far; dropped, it is unpinned.

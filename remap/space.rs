@@ -338,7 +338,8 @@ pub(crate) struct Space {
     /// Whether it is the one of the owned PFs.
     pub(crate) owned: bool,
     /// What sizes of mappings are multiples of while there is a PF to map for, else 0. Written with
-    /// the lock held, by whoever takes PFs in or lets them go, and that is with the host locked.
+    /// the lock held, by whoever takes PFs in or lets them go: with the host locked, or when the host
+    /// does not list the space any more.
     granule: Atomic<u64>,
     #[pin]
     state: Mutex<State>,
@@ -1109,12 +1110,7 @@ impl State {
         if failed.is_none() {
             match self.layout.live_mut().insert_all(made) {
                 Ok(()) => {
-                    let bytes = room
-                        .last()
-                        .raw()
-                        .wrapping_sub(room.first().raw())
-                        .wrapping_add(1);
-                    self.amount += Amount::pinned(bytes);
+                    self.amount += Amount::pinned(room.bytes());
                     return Together::Done;
                 }
                 Err(back) => made = back,

@@ -59,21 +59,12 @@ extern "C" {
     );
 }
 
-/// All 2^64 bytes are never one mapping.
-#[inline]
-fn length(span: Span<Iova>) -> u64 {
-    span.last()
-        .raw()
-        .wrapping_sub(span.first().raw())
-        .wrapping_add(1)
-}
-
 /// A mapping was made in a space.
 #[inline]
 fn mapped(space: u64, context: u64, span: Span<Iova>, backing: u64, user: bool) {
     let first = span.first().raw();
     // SAFETY: Takes numbers.
-    unsafe { qat_iommu_trace_map(space, context, first, length(span), backing, user) };
+    unsafe { qat_iommu_trace_map(space, context, first, span.bytes(), backing, user) };
 }
 
 /// The physical range from `phys` on was mapped in a space; `context` is 0 for a kernel client.
@@ -97,7 +88,7 @@ pub(crate) fn unmap(mapping: &Portrait, why: Why) {
             mapping.space,
             mapping.by.context,
             mapping.span.first().raw(),
-            length(mapping.span),
+            mapping.span.bytes(),
             mapping.backing,
             mapping.kind == Kind::User,
             why.name().as_char_ptr(),

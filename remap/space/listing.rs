@@ -156,7 +156,7 @@ impl Amount {
     /// What one mapping adds.
     #[inline]
     pub(super) fn of(node: &Node<Entry>) -> Self {
-        let bytes = length(node.span());
+        let bytes = node.span().bytes();
         Self {
             bytes,
             pinned: match node.value() {
@@ -179,15 +179,6 @@ impl SubAssign for Amount {
         self.bytes = self.bytes.wrapping_sub(less.bytes);
         self.pinned = self.pinned.wrapping_sub(less.pinned);
     }
-}
-
-#[inline]
-fn length(span: Span<Iova>) -> u64 {
-    // All 2^64 bytes are never one mapping.
-    span.last()
-        .raw()
-        .wrapping_sub(span.first().raw())
-        .wrapping_add(1)
 }
 
 /// The smallest and the largest of the IOMMU's pages that a mapping can be made of.
