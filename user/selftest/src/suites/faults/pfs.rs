@@ -45,6 +45,18 @@ fn tell(file: &File, pf: &Bdf, faults: &Faults) -> Result<Result<(), Errno>> {
         .map(drop))
 }
 
+/// The same, and sees that the PF then has a driver, or has not, as was said: `binds` is what the file
+/// is for.
+fn ask(file: &File, binds: bool, pf: &Bdf, faults: &Faults) -> Result<Result<(), Errno>> {
+    let answer = tell(file, pf, faults)?;
+    let bound = pf.driver().is_some();
+    ensure!(
+        bound == (answer.is_ok() == binds),
+        "bound is {bound}, {answer:?} was said"
+    );
+    Ok(answer)
+}
+
 /// What is mapped while PFs come and go.
 struct Kept {
     memory: UserMemory,
@@ -103,15 +115,7 @@ fn bind(host: &Host) -> Result<()> {
         &[],
         3,
         |_| Ok(()),
-        |_, _, faults| {
-            let answer = tell(&binds, &pf, faults)?;
-            let bound = pf.driver().is_some();
-            ensure!(
-                bound == answer.is_ok(),
-                "bound is {bound}, {answer:?} was said"
-            );
-            Ok(answer)
-        },
+        |_, _, faults| ask(&binds, true, &pf, faults),
         |rig, (), ()| {
             kept.is_reached(rig)?;
             tell(&unbinds, &pf, &Faults::none())??;
@@ -137,15 +141,7 @@ fn bind_another(host: &Host) -> Result<()> {
         &[],
         3,
         |_| Ok(()),
-        |_, _, faults| {
-            let answer = tell(&binds, &pf, faults)?;
-            let bound = pf.driver().is_some();
-            ensure!(
-                bound == answer.is_ok(),
-                "bound is {bound}, {answer:?} was said"
-            );
-            Ok(answer)
-        },
+        |_, _, faults| ask(&binds, true, &pf, faults),
         |rig, (), ()| {
             let iova = fresh_iova(1);
             expect::succeeds("map", rig.context().map(page.phys(), iova, PAGE_U64))?;
@@ -181,15 +177,7 @@ fn unbind(host: &Host) -> Result<()> {
         &[],
         1,
         |_| Ok(()),
-        |_, _, faults| {
-            let answer = tell(&unbinds, &pf, faults)?;
-            let bound = pf.driver().is_some();
-            ensure!(
-                bound == answer.is_err(),
-                "bound is {bound}, {answer:?} was said"
-            );
-            Ok(answer)
-        },
+        |_, _, faults| ask(&unbinds, false, &pf, faults),
         |rig, (), ()| {
             tell(&binds, &pf, &Faults::none())??;
             kept.is_reached(rig)
@@ -208,13 +196,7 @@ fn unbind_shared(host: &Host) -> Result<()> {
         let faults = Faults::at(nth)?;
         let rig = Rig::new(host)?;
         let kept = Kept::new()?;
-        let answer = tell(&unbinds, &pf, &faults)?;
-        let bound = pf.driver().is_some();
-        ensure!(
-            bound == answer.is_err(),
-            "bound is {bound}, {answer:?} was said"
-        );
-        if bound {
+        if ask(&unbinds, false, &pf, &faults)?.is_err() {
             kept.is_reached(&mut Rig::new(host)?)?;
             tell(&unbinds, &pf, &Faults::none())??;
         }
@@ -248,12 +230,7 @@ fn bind_shared(host: &Host) -> Result<()> {
     loop {
         nth += 1;
         let faults = Faults::at(nth)?;
-        let answer = tell(&binds, &pf, &faults)?;
-        let bound = pf.driver().is_some();
-        ensure!(
-            bound == answer.is_ok(),
-            "bound is {bound}, {answer:?} was said"
-        );
+        let bound = ask(&binds, true, &pf, &faults)?.is_ok();
         let usable = !Context::open()?.info()?.pfs.is_empty();
         ensure!(bound || !usable, "a PF without a driver is usable");
         if usable {
