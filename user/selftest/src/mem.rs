@@ -8,7 +8,6 @@ pub mod user;
 use anyhow::{ensure, Context as _, Result};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::fs::{self, File};
-use std::io::Read as _;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -341,35 +340,6 @@ fn meminfo(name: &str) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// A few frames of RAM, those in the midst of which nobody can take a reference on while others before
-/// and after are in use: the first, and how many.
-pub fn with_unheld_pages() -> Result<(u64, u64)> {
-    // As the kernel numbers its flags for user space: slab, buddy; no page, reserved.
-    const UNHELD: u64 = (1 << 7) | (1 << 10);
-    const STRANGE: u64 = (1 << 20) | (1 << 32);
-    const WINDOW: usize = 64;
-    let mut file = fs::File::open("/proc/kpageflags")?;
-    let mut bytes = vec![0; 1 << 19];
-    let mut first = 0;
-    loop {
-        let got = file.read(&mut bytes)?;
-        ensure!(got > 0, "no free page lies between pages in use");
-        let flags: Vec<u64> = bytes[..got]
-            .chunks_exact(8)
-            .map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
-            .collect();
-        for (at, window) in (first..).zip(flags.windows(WINDOW)) {
-            let mut kinds: Vec<bool> = window.iter().map(|flags| flags & UNHELD == 0).collect();
-            kinds.dedup();
-            let strange = window.iter().any(|flags| flags & STRANGE != 0);
-            if !strange && kinds.len() > 4 && kinds[0] {
-                return Ok((at, u64::try_from(WINDOW)?));
-            }
-        }
-        first += u64::try_from(flags.len())?;
-    }
-}
-
 /// Many single pages of this process, with the physical address of each.
 pub struct Pages {
     region: Region,
@@ -393,6 +363,26 @@ impl Pages {
         }
         let phys = physical_pages(region.start.as_ptr() as usize, count * PAGE)?;
         Ok(Self { region, phys })
+    }
+
+    /// The pages that follow each other in physical memory, in runs of so many or more.
+    pub fn runs(&self, least: usize) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.phys.len()).collect();
+        order.sort_unstable_by_key(|index| self.phys[*index]);
+        let runs = order.chunk_by(|one, next| self.phys[*one] + PAGE as u64 == self.phys[*next]);
+        runs.filter(|run| run.len() >= least)
+            .map(<[usize]>::to_vec)
+            .collect()
+    }
+
+    /// Gives one of them back to the kernel.
+    pub fn free(&self, index: usize) -> Result<()> {
+        // SAFETY: one page of the region, which is this value's own; it reads as zero afterwards.
+        unsafe {
+            let page = self.region.start.as_ptr().add(index * PAGE);
+            rustix::mm::madvise(page.cast(), PAGE, Advice::LinuxDontNeed)?;
+        }
+        Ok(())
     }
 
     /// The number of bytes that are not `value`.

@@ -241,14 +241,40 @@ fn freed_huge_page_is_not_handed_on(host: &Host) -> Result<()> {
     bench.refused(iova, &page)
 }
 
-/// Pages that nothing can be kept of, for they are free or the slab allocator's, lie between others.
+/// In a mapped range free pages, which nothing can be kept of, lie between others: those are kept, and
+/// come back.
 fn memory_that_is_partly_free(_: &Host) -> Result<()> {
-    let (first, pages) = mem::with_unheld_pages()?;
-    let context = Context::open()?;
-    let (phys, length) = (first * PAGE_U64, pages * PAGE_U64);
-    let iova = fresh_iova(usize::try_from(pages)?);
-    expect::succeeds("map", context.map(phys, iova, length))?;
-    expect::succeeds("unmap", context.unmap(iova, length))
+    const ROUNDS: u64 = 3;
+    let round = || -> Result<u64> {
+        let pages = Pages::new(4096, 1)?;
+        let context = Context::open()?;
+        let (mut kept, mut mapped) = (0, Vec::new());
+        for run in pages.runs(8) {
+            for index in run.iter().skip(1).step_by(2) {
+                pages.free(*index)?;
+            }
+            let (iova, length) = (fresh_iova(run.len()), u64::try_from(run.len() * PAGE)?);
+            let answer = context.map(pages.phys[run[0]], iova, length);
+            expect::succeeds("map", answer)?;
+            mapped.push((iova, length));
+            kept += length / 2;
+        }
+        drop(pages);
+        for (iova, length) in mapped {
+            expect::succeeds("unmap", context.unmap(iova, length))?;
+        }
+        Ok(kept)
+    };
+    round()?;
+    let before = mem::available_or_slab()?;
+    let kept = (0..ROUNDS).try_fold(0, |sum, _| Ok::<_, anyhow::Error>(sum + round()?))?;
+    ensure!(kept > 8 << 20, "memory is too scattered: {kept} bytes kept");
+    let lost = before.saturating_sub(mem::available_or_slab()?);
+    ensure!(
+        lost < kept / 2,
+        "{lost} bytes of memory are gone of {kept} that were kept"
+    );
+    Ok(())
 }
 
 /// Memory mapped, freed and given back again and again must not run out: single pages, each
