@@ -104,10 +104,11 @@ const FOUR_GIB: u64 = 1 << 32;
 
 /// What a live range of a space holds.
 pub(crate) enum Entry {
+    /// A pinned buffer of a program. First, so that one comparison tells it from all others: what it
+    /// is lies in values that a part of this one never has.
+    User(UserMapping),
     /// A classic mapping.
     Classic(Arc<Classic>),
-    /// A pinned buffer of a program.
-    User(UserMapping),
     /// A range that the IOMMU failed to remove. Nobody owns it and nothing may use it again.
     Poisoned,
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The tracepoints, for the Rust half: out of tree it cannot reach their static
- * branches itself.
+ * The tracepoints, for the Rust half, which cannot call them itself out of tree;
+ * whether someone traces it asks before.
  */
 #include "glue.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints of `remap/trace.h`. Each costs a call and a branch that is not taken while nobody
-//! traces. No state; may be called with any lock held.
+//! The tracepoints of `remap/trace.h`. Each costs an instruction that does nothing while nobody traces:
+//! what a mapping is made of is put together behind it. No state; may be called with any lock held.
 
 use super::{
     history::Why,
@@ -19,7 +19,20 @@ use crate::iova::{
     },
     span::Span, //
 };
-use kernel::prelude::*;
+use kernel::{
+    bindings::tracepoint,
+    jump_label::static_branch_unlikely,
+    prelude::*, //
+};
+
+// Without lockdep a part of it that is never looked at here is a structure without fields.
+#[allow(improper_ctypes)]
+extern "C" {
+    static __tracepoint_map: tracepoint;
+    static __tracepoint_unmap: tracepoint;
+    static __tracepoint_pin: tracepoint;
+    static __tracepoint_unpin: tracepoint;
+}
 
 extern "C" {
     fn qat_iommu_trace_map(
@@ -59,9 +72,20 @@ extern "C" {
     );
 }
 
+/// Whether someone traces this point: a jump that the kernel writes into the code for as long.
+macro_rules! traced {
+    ($point:ident) => {
+        // SAFETY: `trace.c` defines it, and it stays where it is while the module is loaded.
+        cfg!(CONFIG_TRACEPOINTS) && unsafe { static_branch_unlikely!($point, tracepoint, key) }
+    };
+}
+
 /// A mapping was made in a space.
 #[inline]
 fn mapped(space: u64, context: u64, span: Span<Iova>, backing: u64, user: bool) {
+    if !traced!(__tracepoint_map) {
+        return;
+    }
     let first = span.first().raw();
     // SAFETY: Takes numbers.
     unsafe { qat_iommu_trace_map(space, context, first, span.bytes(), backing, user) };
@@ -82,6 +106,9 @@ pub(crate) fn map_user(space: u64, context: u64, span: Span<Iova>, va: u64) {
 /// A mapping is gone from a space, and flushed.
 #[inline(always)]
 pub(crate) fn unmap(mapping: &Portrait, why: Why) {
+    if !traced!(__tracepoint_unmap) {
+        return;
+    }
     // SAFETY: Takes numbers, and a static string.
     unsafe {
         qat_iommu_trace_unmap(
@@ -97,13 +124,21 @@ pub(crate) fn unmap(mapping: &Portrait, why: Why) {
 }
 
 /// A buffer was pinned.
+#[inline]
 pub(crate) fn pin(account: &Account, va: u64, pages: usize) {
+    if !traced!(__tracepoint_pin) {
+        return;
+    }
     // SAFETY: Takes numbers.
     unsafe { qat_iommu_trace_pin(account.id, account.pid, va, pages as u64) };
 }
 
 /// A buffer was unpinned.
+#[inline]
 pub(crate) fn unpin(account: &Account, va: u64, pages: usize) {
+    if !traced!(__tracepoint_unpin) {
+        return;
+    }
     // SAFETY: Takes numbers.
     unsafe { qat_iommu_trace_unpin(account.id, account.pid, va, pages as u64) };
 }
