@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use rustix::thread::CapabilitySet;
 use std::ffi::c_void;
+use std::fs;
 
 use crate::abi::{self, Context, EdgePage, NODE};
 use crate::credentials::{apart, become_nobody, drop_capability};
@@ -47,6 +48,7 @@ pub fn tests() -> Vec<Test<Host>> {
         as_root_of_a_user_namespace,
         device_memory,
         holes_of_physical_memory,
+        refusals_are_told_to_who_asks,
     ]
 }
 
@@ -690,4 +692,30 @@ fn holes_of_physical_memory(_: &Host) -> Result<()> {
     let first = uapi::qat_iommu_map_phys { phys: 0, ..good };
     target.refuses("the page at 0, which is firmware's", first, Errno::ACCESS)?;
     target.works()
+}
+
+/// As the module's manual page says.
+fn refusals_are_told_to_who_asks(_: &Host) -> Result<()> {
+    const CONTROL: &str = "/sys/kernel/debug/dynamic_debug/control";
+    let page = Buffer::page()?;
+    let (phys, iova) = (page.phys(), fresh_iova(1));
+    let context = Context::open()?;
+    let refused = || -> Result<()> {
+        let answer = context.map(phys, iova + 1, PAGE_U64);
+        expect::fails("map", answer, Errno::INVAL)?;
+        expect::fails("unmap", context.unmap(iova, PAGE_U64), Errno::NOENT)
+    };
+    fs::write(CONTROL, "module qat_iommu +p").context("cannot turn messages on")?;
+    let told = host::logged(refused);
+    fs::write(CONTROL, "module qat_iommu -p").context("cannot turn messages off")?;
+    let ((), told) = told?;
+    let lines = [
+        format!("map(phys {phys:#x}, iova {:#x}, size 0x1000): ", iova + 1),
+        format!("unmap(phys 0x0, iova {iova:#x}, size 0x1000): "),
+    ];
+    for line in &lines {
+        ensure!(told.contains(line), "{told:?} does not say {line:?}");
+    }
+    let ((), quiet) = host::logged(refused)?;
+    expect::equal("what is said unasked", quiet.contains(&lines[0]), false)
 }

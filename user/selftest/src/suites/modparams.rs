@@ -5,6 +5,7 @@
 use anyhow::{ensure, Result};
 use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
+use std::path::Path;
 
 use crate::abi::Context;
 use crate::dma::{fresh_iova, Bench};
@@ -13,6 +14,7 @@ use crate::host::{self, Device, Host, OWN_DRIVER};
 use crate::ktap::{list_tests, Test};
 use crate::mem::Buffer;
 use crate::module::{self, Absent, Reloaded, QAT_IOMMU};
+use crate::watching;
 
 const PAGE_U64: u64 = 4096;
 
@@ -207,6 +209,10 @@ fn loads_again(host: &Host) -> Result<()> {
     for _ in 0..3 {
         drop(Reloaded::with(host, &[])?);
     }
+    let absent = Absent::new(host)?;
+    let stays = Path::new(watching::FOLDER).exists();
+    drop(absent);
+    expect::holds("the listings went with the module", !stays)?;
     let mut bench = Bench::new(host)?;
     let page = Buffer::page()?;
     let iova = fresh_iova(1);

@@ -24,6 +24,7 @@ pub fn map_tests() -> Vec<Test<Host>> {
         map_user_at_a_fixed_address,
         map_user_across_two_tables,
         map_user_batch,
+        map_user_batch_across_two_tables,
     ]
 }
 
@@ -131,16 +132,16 @@ fn map_user_across_two_tables(host: &Host) -> Result<()> {
     )
 }
 
-/// Some buffers, as a batch names them.
-fn several() -> Result<(Vec<UserMemory>, Vec<Place>)> {
-    let memories = (1..6).map(present).collect::<Result<Vec<_>>>()?;
+/// Buffers of so many pages, as a batch names them.
+fn several(pages: impl IntoIterator<Item = usize>) -> Result<(Vec<UserMemory>, Vec<Place>)> {
+    let memories = pages.into_iter().map(present).collect::<Result<Vec<_>>>()?;
     let places = memories.iter().map(|memory| (memory.va(), memory.length()));
     let places = places.collect();
     Ok((memories, places))
 }
 
-fn map_user_batch(host: &Host) -> Result<()> {
-    let (memories, places) = several()?;
+fn map_batch(host: &Host, pages: impl IntoIterator<Item = usize>) -> Result<()> {
+    let (memories, places) = several(pages)?;
     sweep(
         &mut Rig::new(host)?,
         4,
@@ -155,6 +156,19 @@ fn map_user_batch(host: &Host) -> Result<()> {
             Ok(())
         },
     )
+}
+
+fn map_user_batch(host: &Host) -> Result<()> {
+    map_batch(host, 1..6)
+}
+
+/// The second covers a page table, which goes when it is unmapped: so each time the first is made
+/// before the table that the second needs.
+fn map_user_batch_across_two_tables(host: &Host) -> Result<()> {
+    if full_tables_end_qemu(host) {
+        return Err(skip("a full page table ends QEMU"));
+    }
+    map_batch(host, [2, 1024, 3])
 }
 
 fn unmap(host: &Host, act: impl Fn(&Context, &UserMemory, u64) -> Result<(), Errno>) -> Result<()> {
@@ -187,7 +201,7 @@ fn unmap_user_by_iova(host: &Host) -> Result<()> {
 }
 
 fn unmap_batch(host: &Host) -> Result<()> {
-    let (memories, places) = several()?;
+    let (memories, places) = several(1..6)?;
     sweep(
         &mut Rig::new(host)?,
         2,

@@ -33,6 +33,7 @@ pub fn fixed_tests() -> Vec<Test<Host>> {
     list_tests![
         any_lets_buffers_go_low,
         any_keeps_buffers_from_what_the_dma_api_holds,
+        any_gives_back_what_does_not_fit,
         off_leaves_the_choice_to_the_kernel,
     ]
 }
@@ -214,6 +215,33 @@ fn any_keeps_buffers_from_what_the_dma_api_holds(host: &Host) -> Result<()> {
     let before = driver.peek(own.dma - PAGE_U64)?;
     expect::equal("what is beside it", before, None)?;
     driver.free(own)
+}
+
+/// The DMA API lends what was given back last, and there something is mapped at a fixed address by then.
+fn any_gives_back_what_does_not_fit(host: &Host) -> Result<()> {
+    let _module = Reloaded::with(host, &["shared_fixed=any"])?;
+    let context = Context::open()?;
+    let (fixed, memory) = (UserMemory::scattered(PAGE)?, UserMemory::scattered(PAGE)?);
+    let lent = map(&context, &memory)?;
+    let give_back = |memory: &UserMemory| {
+        let answer = context.unmap_user(memory.va(), memory.length());
+        expect::succeeds("unmap", answer)
+    };
+    give_back(&memory)?;
+    let answer = context.map_user_at(fixed.va(), fixed.length(), lent);
+    expect::succeeds("map where it was", answer)?;
+    let other = map(&context, &memory)?;
+    ensure!(other != lent, "{lent:#x} is taken twice");
+    sees(&driver(host)?, lent, &fixed)?;
+    sees(&driver(host)?, other, &memory)?;
+    give_back(&memory)?;
+    give_back(&fixed)?;
+    let (one, two) = (map(&context, &memory)?, map(&context, &fixed)?);
+    ensure!(
+        one == lent || two == lent,
+        "{one:#x} and {two:#x} are lent, {lent:#x} is not"
+    );
+    Ok(())
 }
 
 fn off_leaves_the_choice_to_the_kernel(host: &Host) -> Result<()> {
