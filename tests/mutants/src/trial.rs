@@ -45,7 +45,8 @@ pub fn unit(tree: &Tree, package: &str) -> Result<Option<Catch>> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let hang = said.contains("SIGXCPU");
+    // Cargo's word for SIGXCPU.
+    let hang = said.contains("(signal: 24");
     Ok(Some(unit_failure(package, &text).unwrap_or_else(|| {
         Catch {
             machine: "unit".to_owned(),

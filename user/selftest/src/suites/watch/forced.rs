@@ -12,7 +12,7 @@ use crate::abi::{unmap_request, Context};
 use crate::credentials::{apart, drop_capability};
 use crate::dma::{fresh_iova, Bench};
 use crate::expect;
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::ktap::{list_tests, Test};
 use crate::mem::user::UserMemory;
 use crate::mem::{Buffer, PAGE};
@@ -55,9 +55,11 @@ fn a_left_mapping_is_released(host: &Host) -> Result<()> {
     // The listing has all that is needed.
     let record = mapping_at(iova)?.context("it is not listed")?;
     let (first, last) = (record.number("first")?, record.number("last")?);
-    let answer = force(&bench.context, first, last - first + 1);
+    let (answer, log) = host::logged(|| Ok(force(&bench.context, first, last - first + 1)))?;
     expect::succeeds("forced unmap", answer)?;
     bench.refused(iova, &page)?;
+    let told = log.contains("of a kernel client is removed by force");
+    expect::holds("the log tells of it", told)?;
     expect::equal("why", unmap_at(iova)?.text("why")?, "force")?;
     expect::fails(
         "the same again",
