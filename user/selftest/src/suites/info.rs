@@ -2,14 +2,15 @@
 //! What INFO and ATTACH say: the PFs, the space and its limits, how much room
 //! the lists need, and the number that changes with every PF that comes or goes.
 
-use anyhow::{Context as _, Result};
+use anyhow::{ensure, Context as _, Result};
 use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
+use std::fs;
 
 use crate::abi::{self, Context};
 use crate::dma::fresh_iova;
 use crate::expect;
-use crate::host::{self, Host, PfState};
+use crate::host::{self, Bdf, Host, PfState};
 use crate::ktap::{list_tests, Test};
 use crate::mem::Buffer;
 
@@ -133,8 +134,33 @@ fn reserved_ranges(host: &Host) -> Result<()> {
             covered(0xfee0_0000, 0xfeef_ffff),
         )?;
         expect::holds("the page at 0 is reserved", covered(0, 0xfff))?;
+        for (first, last) in reserved_by_the_kernel(&host.pf()?)? {
+            expect::holds(
+                &format!("{first:#x} to {last:#x} is reserved, as the kernel says"),
+                first > info.fixed.aperture_last || covered(first, last),
+            )?;
+        }
     }
     Ok(())
+}
+
+/// What the kernel lists for the group of a PF, but for what a driver of its own may use.
+fn reserved_by_the_kernel(pf: &Bdf) -> Result<Vec<(u64, u64)>> {
+    let text = fs::read_to_string(pf.path().join("iommu_group/reserved_regions"))?;
+    let number = |word: Option<&str>| -> Result<u64> {
+        let digits = word.and_then(|word| word.strip_prefix("0x"));
+        Ok(u64::from_str_radix(digits.context("no number")?, 16)?)
+    };
+    let mut ranges = Vec::new();
+    for line in text
+        .lines()
+        .filter(|line| !line.ends_with(" direct-relaxable"))
+    {
+        let mut words = line.split_whitespace();
+        ranges.push((number(words.next())?, number(words.next())?));
+    }
+    ensure!(!ranges.is_empty(), "the kernel lists none");
+    Ok(ranges)
 }
 
 fn list_room(_: &Host) -> Result<()> {
