@@ -71,6 +71,14 @@ fn the_whole_space_has_no_length() {
 }
 
 #[test]
+fn bytes_of_a_span_wrap_for_all_there_are() {
+    assert_eq!(pages::<Iova>(3, 2).bytes(), 2 * PAGE);
+    assert_eq!(span::<Iova>(u64::MAX, u64::MAX).bytes(), 1);
+    assert_eq!(span::<Iova>(1, u64::MAX).bytes(), u64::MAX);
+    assert_eq!(span::<Iova>(0, u64::MAX).bytes(), 0);
+}
+
+#[test]
 fn alignment_of_a_span_is_that_of_both_ends() {
     assert!(pages::<Iova>(1, 2).is_aligned(PAGE));
     assert!(!span::<Iova>(PAGE, 2 * PAGE).is_aligned(PAGE));
