@@ -15,8 +15,6 @@ use crate::mutant::Mutant;
 pub struct Tree {
     pub root: PathBuf,
     project: PathBuf,
-    /// The project's own: what its packages need is built there already.
-    target: PathBuf,
     through: Option<String>,
 }
 
@@ -38,7 +36,6 @@ impl Tree {
         let tree = Self {
             root,
             project: project.to_owned(),
-            target: project.join("build/target"),
             through: through.map(str::to_owned),
         };
         copy_files(
@@ -157,7 +154,8 @@ impl Tree {
             "QAT_IOMMU_BUILD_FLAGS",
             "KRUSTFLAGS=-Cdebuginfo=0 KCFLAGS=-g0",
         );
-        command.env("CARGO_TARGET_DIR", &self.target);
+        // With one for all, a copy would run the unit tests that another has built.
+        command.env("CARGO_TARGET_DIR", self.root.join("build/target"));
         command.output().with_context(|| program.to_owned())
     }
 
