@@ -263,11 +263,7 @@ fn outside(tree: &Tree, step: &Step) -> Result<Outcome> {
         Step::Unit(package) => trial::unit(tree, package)?,
         _ => trial::suspend(tree)?,
     };
-    Ok(match caught {
-        // A unit test program that could not be built has noticed nothing.
-        Some(catch) if catch.test != "(the program failed)" => Outcome::Caught(catch),
-        _ => Outcome::Passed,
-    })
+    Ok(caught.map_or(Outcome::Passed, Outcome::Caught))
 }
 
 /// What is said of a job once nothing is left to do for it.

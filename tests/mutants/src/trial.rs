@@ -45,6 +45,10 @@ pub fn unit(tree: &Tree, package: &str) -> Result<Option<Catch>> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("could not compile") {
+        // What could not be built has noticed nothing.
+        return Ok(None);
+    }
     // Cargo's word for SIGXCPU.
     let hang = said.contains("(signal: 24");
     Ok(Some(unit_failure(package, &text).unwrap_or_else(|| {
