@@ -6,9 +6,11 @@ use anyhow::{ensure, Context as _, Result};
 use std::fs;
 use std::time::Duration;
 
+use crate::dma::fresh_iova;
 use crate::host::Host;
 use crate::ktap::{list_tests, skip, Test};
-use crate::module::{pfs_are_back, Absent};
+use crate::mem::Buffer;
+use crate::module::{pfs_are_back, Absent, CommandFile, Loaded, KCLIENT};
 
 /// There is one in debug kernels, whether it is on or not.
 pub const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
@@ -22,6 +24,9 @@ fn nothing_is_lost(host: &Host) -> Result<()> {
     if fs::write(KMEMLEAK, "scan=off").is_err() {
         return Err(skip("kmemleak is off in this kernel"));
     }
+    if host.translated() {
+        a_client_comes_and_goes(host)?;
+    }
     let absent = Absent::new(host)?;
     // Only what is older than five seconds is reported.
     std::thread::sleep(Duration::from_secs(6));
@@ -34,4 +39,13 @@ fn nothing_is_lost(host: &Host) -> Result<()> {
     pfs_are_back(host)?;
     ensure!(found.is_empty(), "kmemleak found:\n{found}");
     Ok(())
+}
+
+/// What its mapping lived in is kept for the next one, and goes with the module.
+fn a_client_comes_and_goes(host: &Host) -> Result<()> {
+    let (page, iova) = (Buffer::page()?, fresh_iova(1));
+    let _client = Loaded::new(host, KCLIENT, &[])?;
+    let calls = CommandFile::kclient();
+    calls.expect(&format!("map {:#x} {iova:#x} 4096", page.phys()), "0")?;
+    calls.expect(&format!("unmap {iova:#x} 4096"), "0")
 }
