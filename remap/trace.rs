@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints of `remap/trace.h`. Each costs an instruction that does nothing while nobody traces:
-//! what a mapping is made of is put together behind it. No state; may be called with any lock held.
+//! The tracepoints of `remap/trace.h`. Each costs a look at one word while nobody traces: what a mapping
+//! is made of is put together behind it. No state; may be called with any lock held.
 
 use super::{
     history::Why,
@@ -21,17 +21,16 @@ use crate::iova::{
 };
 use kernel::{
     bindings::tracepoint,
-    jump_label::static_branch_unlikely,
     prelude::*, //
 };
 
 // Without lockdep a part of it that is never looked at here is a structure without fields.
 #[allow(improper_ctypes)]
 extern "C" {
-    static __tracepoint_map: tracepoint;
-    static __tracepoint_unmap: tracepoint;
-    static __tracepoint_pin: tracepoint;
-    static __tracepoint_unpin: tracepoint;
+    static mut __tracepoint_map: tracepoint;
+    static mut __tracepoint_unmap: tracepoint;
+    static mut __tracepoint_pin: tracepoint;
+    static mut __tracepoint_unpin: tracepoint;
 }
 
 extern "C" {
@@ -72,11 +71,17 @@ extern "C" {
     );
 }
 
-/// Whether someone traces this point: a jump that the kernel writes into the code for as long.
+/// Whether someone traces this point. What is called then asks again, in C.
+///
+/// Not by `static_branch_unlikely!`: that names the label it jumps to twice, and where something is
+/// built into every block, as for KCOV, the compiler makes two blocks of it. Then jump and jump table
+/// differ, and the kernel may stop with a BUG when the point is traced.
 macro_rules! traced {
     ($point:ident) => {
-        // SAFETY: `trace.c` defines it, and it stays where it is while the module is loaded.
-        cfg!(CONFIG_TRACEPOINTS) && unsafe { static_branch_unlikely!($point, tracepoint, key) }
+        // SAFETY: `trace.c` defines it, and it stays where it is while the module is loaded. The kernel
+        // writes the word as a whole.
+        cfg!(CONFIG_TRACEPOINTS)
+            && unsafe { (&raw const $point.key.key.enabled.counter).read_volatile() } != 0
     };
 }
 
