@@ -11,7 +11,13 @@
 //! 1.44 log2(n + 2) levels (26 for 300,000 nodes, 46 for 2^32), so the stack that this takes is
 //! bounded; the same holds for dropping a whole tree.
 
-use core::cmp;
+use core::{
+    cmp::{
+        self,
+        Ordering, //
+    },
+    mem, //
+};
 
 use super::{
     addr::{Address, Iova},
@@ -79,10 +85,10 @@ impl<T> Node<T> {
         self.even = left == right;
     }
 
-    /// The side on which a range lies that does not overlap this one.
+    /// Its child on the side that `side` tells of its range.
     #[inline]
-    fn side(&mut self, span: Span<Iova>) -> &mut Link<T> {
-        if span.last() < self.span.first() {
+    fn child(&mut self, side: &impl Fn(Span<Iova>) -> Ordering) -> &mut Link<T> {
+        if side(self.span) == Ordering::Less {
             &mut self.left
         } else {
             &mut self.right
@@ -98,7 +104,9 @@ impl<T> Node<T> {
 
     /// Notes that there is a gap of this size.
     pub(super) fn raise(&mut self, gap: u64) {
-        self.gap = cmp::max(self.gap, gap);
+        if gap > self.gap {
+            self.gap = gap;
+        }
     }
 }
 
@@ -131,18 +139,45 @@ impl<T> Tree<T> {
     /// Adds a range. Gives the node back, and changes nothing, if it overlaps one that is there.
     pub(crate) fn insert(&mut self, node: Box<Node<T>>) -> Result<(), Box<Node<T>>> {
         let span = node.span;
-        let (hull, gap) = match self.hull {
-            None => (span, 0),
+        let hull = match self.hull {
+            None => {
+                self.place(node, 0, |_| Ordering::Equal)?;
+                span
+            }
+            // One that lies outside of all others is on the same side of each.
             Some(hull) if span.last() < hull.first() => {
-                (hull.hull(span), gap_between(span.last(), hull.first()))
+                let gap = gap_between(span.last(), hull.first());
+                self.place(node, gap, |_| Ordering::Less)?;
+                hull.hull(span)
             }
             Some(hull) if span.first() > hull.last() => {
-                (hull.hull(span), gap_between(hull.last(), span.first()))
+                let gap = gap_between(hull.last(), span.first());
+                self.place(node, gap, |_| Ordering::Greater)?;
+                hull.hull(span)
             }
-            Some(hull) => (hull, 0),
+            Some(hull) => {
+                self.place(node, 0, |there| side_of(span, there))?;
+                hull
+            }
         };
-        // A range that overlaps any meets one that it overlaps on its way down: it never turns away
-        // from it, because all between it and the nodes it passes is on the same side.
+        self.hull = Some(hull);
+        self.len = self.len.saturating_add(1);
+        self.recent.inserted(span);
+        Ok(())
+    }
+
+    /// Links a node, which lies on the side `side` of each range that it meets; if that is
+    /// [`Ordering::Equal`] it overlaps, is given back, and nothing has changed. It meets one that it
+    /// overlaps if there is one: it never turns away from it, because all between it and the nodes it
+    /// passes is on the same side. `gap` is that between the node and all others, if it lies outside
+    /// of them.
+    #[inline]
+    fn place(
+        &mut self,
+        mut node: Box<Node<T>>,
+        gap: u64,
+        side: impl Fn(Span<Iova>) -> Ordering,
+    ) -> Result<(), Box<Node<T>>> {
         let mut level: u32 = 0;
         let mut settled = 0;
         let mut next = self.root.as_deref();
@@ -150,23 +185,34 @@ impl<T> Tree<T> {
             if !here.even {
                 settled = level;
             }
-            next = if span.last() < here.span.first() {
-                here.left.as_deref()
-            } else if span.first() > here.span.last() {
-                here.right.as_deref()
-            } else {
-                return Err(node);
+            next = match side(here.span) {
+                Ordering::Less => here.left.as_deref(),
+                Ordering::Greater => here.right.as_deref(),
+                Ordering::Equal => return Err(node),
             };
             level = level.saturating_add(1);
         }
         // Above the lowest node that is not even, which takes up the new height, nothing changes.
-        let Some(link) = self.descend(settled, span, gap) else {
+        let Some(link) = self.descend(settled, gap, &side) else {
             return Err(node);
         };
-        insert_at(link, node, gap);
-        self.hull = Some(hull);
-        self.len = self.len.saturating_add(1);
-        self.recent.inserted(span);
+        let mut next = &mut *link;
+        if let Some(settled) = next {
+            settled.raise(gap);
+            // It lies next to no gap that its parent does not know of.
+            node.gap = settled.gap;
+            next = settled.child(&side);
+        }
+        // All below are even, so each gets higher.
+        while let Some(here) = next {
+            here.raise(gap);
+            here.height = here.height.saturating_add(1);
+            here.even = false;
+            node.gap = here.gap;
+            next = here.child(&side);
+        }
+        *next = Some(node);
+        settle(link);
         Ok(())
     }
 
@@ -215,7 +261,9 @@ impl<T> Tree<T> {
             _ => (None, 0),
         };
         // Above the lowest node that is even, which only leans afterwards, no height changes.
-        let link = self.descend(settled, span, gap).ok_or(Error::NotFound)?;
+        let link = self
+            .descend(settled, gap, &|there| side_of(span, there))
+            .ok_or(Error::NotFound)?;
         let node = match link.take() {
             Some(alone) if alone.height == 1 => alone,
             node => {
@@ -228,15 +276,20 @@ impl<T> Tree<T> {
         Ok(self.removed(node))
     }
 
-    /// The link that is so many levels down, on the way to `span`; all above are told of a gap. `None`
-    /// if there are not as many levels.
+    /// The link that is so many levels down, on the way that `side` tells; all above are told of a gap.
+    /// `None` if there are not as many levels.
     #[inline]
-    fn descend(&mut self, levels: u32, span: Span<Iova>, gap: u64) -> Option<&mut Link<T>> {
+    fn descend(
+        &mut self,
+        levels: u32,
+        gap: u64,
+        side: &impl Fn(Span<Iova>) -> Ordering,
+    ) -> Option<&mut Link<T>> {
         let mut link = &mut self.root;
         for _ in 0..levels {
             let here = link.as_deref_mut()?;
             here.raise(gap);
-            link = here.side(span);
+            link = here.child(side);
         }
         Some(link)
     }
@@ -340,6 +393,18 @@ impl<'a, T> Iterator for Iter<'a, T> {
     }
 }
 
+/// On which side of `there` a range lies: [`Ordering::Equal`] if they overlap.
+#[inline]
+fn side_of(span: Span<Iova>, there: Span<Iova>) -> Ordering {
+    if span.last() < there.first() {
+        Ordering::Less
+    } else if span.first() > there.last() {
+        Ordering::Greater
+    } else {
+        Ordering::Equal
+    }
+}
+
 /// How many addresses lie between the end of one range and the beginning of a later one.
 pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
     first.raw().saturating_sub(last.raw()).saturating_sub(1)
@@ -347,20 +412,6 @@ pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
 
 pub(super) fn height<T>(link: &Link<T>) -> u8 {
     link.as_deref().map_or(0, |node| node.height)
-}
-
-/// Inserts a node that overlaps none, and says whether the subtree has another height now. `gap` is
-/// that between the node and all others, if it lies outside of them.
-fn insert_at<T>(link: &mut Link<T>, mut node: Box<Node<T>>, gap: u64) -> bool {
-    let Some(here) = link.as_deref_mut() else {
-        *link = Some(node);
-        return true;
-    };
-    here.raise(gap);
-    // It lies next to no gap that its parent does not know of.
-    node.gap = here.gap;
-    let side = here.side(node.span);
-    insert_at(side, node, gap) && settle(link)
 }
 
 /// Takes out the node of `span`, which leaves a gap, and says whether the subtree has another height
@@ -374,7 +425,8 @@ fn remove_at<T>(link: &mut Link<T>, span: Span<Iova>, gap: u64) -> Option<(Box<N
         return unlink(link, gap);
     }
     here.raise(gap);
-    let (node, lower) = remove_at(here.side(span), span, gap)?;
+    let child = here.child(&|there| side_of(span, there));
+    let (node, lower) = remove_at(child, span, gap)?;
     Some((node, lower && settle(link)))
 }
 
@@ -448,62 +500,74 @@ pub(super) fn settle<T>(link: &mut Link<T>) -> bool {
         node.measure();
         return before != node.height;
     }
-    *link = link.take().map(|node| {
-        if left > right {
-            lean_right(node)
-        } else {
-            lean_left(node)
-        }
-    });
+    if left > right {
+        lean_right(link);
+    } else {
+        lean_left(link);
+    }
     before != height(link)
 }
 
 /// Balances a node whose left side is too high.
-fn lean_right<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
-    node.left = node.left.take().map(|child| {
-        if height(&child.right) > height(&child.left) {
-            rotate_left(child)
-        } else {
-            child
+fn lean_right<T>(link: &mut Link<T>) {
+    if let Some(node) = link.as_deref_mut() {
+        if let Some(child) = node.left.as_deref() {
+            if height(&child.right) > height(&child.left) {
+                rotate_left(&mut node.left);
+            }
         }
-    });
-    rotate_right(node)
+    }
+    rotate_right(link);
 }
 
 /// Balances a node whose right side is too high.
-fn lean_left<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
-    node.right = node.right.take().map(|child| {
-        if height(&child.left) > height(&child.right) {
-            rotate_right(child)
-        } else {
-            child
+fn lean_left<T>(link: &mut Link<T>) {
+    if let Some(node) = link.as_deref_mut() {
+        if let Some(child) = node.right.as_deref() {
+            if height(&child.left) > height(&child.right) {
+                rotate_right(&mut node.right);
+            }
         }
-    });
-    rotate_left(node)
+    }
+    rotate_left(link);
 }
 
 /// Puts a node below its left child.
-fn rotate_right<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
-    let Some(mut pivot) = node.left.take() else {
-        return node;
+fn rotate_right<T>(link: &mut Link<T>) {
+    let Some(node) = link.as_deref_mut() else {
+        return;
     };
-    node.left = pivot.right.take();
+    let mut other = node.left.take();
+    let Some(pivot) = other.as_deref_mut() else {
+        return;
+    };
+    mem::swap(&mut node.left, &mut pivot.right);
     node.measure();
     pivot.raise(node.gap);
-    pivot.right = Some(node);
-    pivot.measure();
-    pivot
+    // Pivot and node change places.
+    mem::swap(link, &mut other);
+    if let Some(pivot) = link.as_deref_mut() {
+        mem::swap(&mut pivot.right, &mut other);
+        pivot.measure();
+    }
 }
 
 /// Puts a node below its right child.
-fn rotate_left<T>(mut node: Box<Node<T>>) -> Box<Node<T>> {
-    let Some(mut pivot) = node.right.take() else {
-        return node;
+fn rotate_left<T>(link: &mut Link<T>) {
+    let Some(node) = link.as_deref_mut() else {
+        return;
     };
-    node.right = pivot.left.take();
+    let mut other = node.right.take();
+    let Some(pivot) = other.as_deref_mut() else {
+        return;
+    };
+    mem::swap(&mut node.right, &mut pivot.left);
     node.measure();
     pivot.raise(node.gap);
-    pivot.left = Some(node);
-    pivot.measure();
-    pivot
+    // Pivot and node change places.
+    mem::swap(link, &mut other);
+    if let Some(pivot) = link.as_deref_mut() {
+        mem::swap(&mut pivot.left, &mut other);
+        pivot.measure();
+    }
 }
