@@ -199,6 +199,8 @@ fn arrays_change(host: &Host) -> Result<()> {
             std::thread::yield_now();
             put(&list, 3 * index, place(index));
             put(&list, 3 * index + 1, PAGE_U64);
+            // As long good as bad.
+            std::thread::yield_now();
             Ok(())
         },
         |_| {
@@ -268,6 +270,7 @@ fn ranges_to_unmap_change(host: &Host) -> Result<()> {
             put(&list, 2 * index + 1, length);
             std::thread::yield_now();
             put(&list, 2 * index + 1, PAGE_U64);
+            std::thread::yield_now();
             Ok(())
         },
         |_| {
