@@ -78,10 +78,12 @@ extern "C" {
 /// differ, and the kernel may stop with a BUG when the point is traced.
 macro_rules! traced {
     ($point:ident) => {
-        // SAFETY: `trace.c` defines it, and it stays where it is while the module is loaded. The kernel
-        // writes the word as a whole.
-        cfg!(CONFIG_TRACEPOINTS)
-            && unsafe { (&raw const $point.key.key.enabled.counter).read_volatile() } != 0
+        cfg!(CONFIG_TRACEPOINTS) && {
+            // SAFETY: `trace.c` defines it, and it stays where it is while the module is loaded. The
+            // kernel writes the word as a whole.
+            let listeners = unsafe { (&raw const $point.key.key.enabled.counter).read_volatile() };
+            listeners != 0
+        }
     };
 }
 
