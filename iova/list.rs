@@ -24,6 +24,7 @@ impl<T> List<T> {
     }
 
     /// Adds a node that is in no tree.
+    #[inline]
     pub(crate) fn push(&mut self, mut node: Box<Node<T>>) {
         node.left = self.top.take();
         self.top = Some(node);
@@ -31,6 +32,7 @@ impl<T> List<T> {
     }
 
     /// Takes out the node that was added last.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Box<Node<T>>> {
         let mut node = self.top.take()?;
         self.top = node.left.take();

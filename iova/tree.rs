@@ -211,8 +211,10 @@ impl<T> Tree<T> {
             node.gap = here.gap;
             next = here.child(&side);
         }
-        *next = Some(node);
-        settle(link);
+        fill(next, Some(node));
+        if level > 0 {
+            settle(link);
+        }
         Ok(())
     }
 
@@ -264,14 +266,11 @@ impl<T> Tree<T> {
         let link = self
             .descend(settled, gap, &|there| side_of(span, there))
             .ok_or(Error::NotFound)?;
-        let node = match link.take() {
-            Some(alone) if alone.height == 1 => alone,
-            node => {
-                *link = node;
-                let (node, _) = remove_at(link, span, gap).ok_or(Error::NotFound)?;
-                node
-            }
+        let node = match link.as_deref() {
+            Some(alone) if alone.height == 1 => link.take(),
+            _ => remove_at(link, span, gap).map(|(node, _)| node),
         };
+        let node = node.ok_or(Error::NotFound)?;
         self.hull = hull;
         Ok(self.removed(node))
     }
@@ -410,6 +409,11 @@ pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
     first.raw().saturating_sub(last.raw()).saturating_sub(1)
 }
 
+/// Puts something into a link that is empty. (An assignment calls a function to drop what was there.)
+fn fill<T>(link: &mut Link<T>, node: Link<T>) {
+    mem::forget(mem::replace(link, node));
+}
+
 pub(super) fn height<T>(link: &Link<T>) -> u8 {
     link.as_deref().map_or(0, |node| node.height)
 }
@@ -441,7 +445,7 @@ fn unlink<T>(link: &mut Link<T>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
         node.raise(gap);
         below = node.right.as_deref_mut();
     }
-    *link = match take_first(&mut right) {
+    let heir = match take_first(&mut right) {
         None => left,
         Some((mut heir, _)) => {
             heir.left = left;
@@ -452,6 +456,7 @@ fn unlink<T>(link: &mut Link<T>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
             Some(heir)
         }
     };
+    fill(link, heir);
     let lower = height(link) != node.height || settle(link);
     Some((node, lower))
 }
@@ -484,7 +489,7 @@ pub(super) fn take_first<T>(link: &mut Link<T>) -> Option<(Box<Node<T>>, bool)> 
         return Some((node, lower && settle(link)));
     }
     let mut node = link.take()?;
-    *link = node.right.take();
+    fill(link, node.right.take());
     Some((node, true))
 }
 
@@ -497,7 +502,8 @@ pub(super) fn settle<T>(link: &mut Link<T>) -> bool {
     let before = node.height;
     let (left, right) = (height(&node.left), height(&node.right));
     if left.abs_diff(right) <= 1 {
-        node.measure();
+        node.height = cmp::max(left, right).saturating_add(1);
+        node.even = left == right;
         return before != node.height;
     }
     if left > right {
@@ -550,6 +556,8 @@ fn rotate_right<T>(link: &mut Link<T>) {
         mem::swap(&mut pivot.right, &mut other);
         pivot.measure();
     }
+    // Empty now: see `fill`.
+    mem::forget(other);
 }
 
 /// Puts a node below its right child.
@@ -570,4 +578,6 @@ fn rotate_left<T>(link: &mut Link<T>) {
         mem::swap(&mut pivot.left, &mut other);
         pivot.measure();
     }
+    // Empty now: see `fill`.
+    mem::forget(other);
 }

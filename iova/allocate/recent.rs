@@ -50,6 +50,7 @@ impl Recent {
     }
 
     /// A place for a request: the highest of what was freed, else what comes below all others.
+    #[inline]
     pub(super) fn take(&mut self, request: Request) -> Option<Iova> {
         if self.kind != Some(request) {
             return None;
@@ -70,13 +71,24 @@ impl Recent {
     /// Takes the highest of the freed ranges out.
     fn highest_hole(&mut self) -> Option<Iova> {
         let last = self.holes.checked_sub(1)?;
-        let (end, others) = self.freed.get_mut(..self.holes)?.split_last_mut()?;
-        if let Some(highest) = others.iter_mut().max().filter(|other| **other > *end) {
-            mem::swap(highest, end);
+        if last > 0 {
+            self.highest_last();
         }
         // INVARIANT: It is given away.
         self.holes = last;
-        Some(*end)
+        self.freed.get(last).copied()
+    }
+
+    /// Puts the highest of the freed ranges last.
+    #[inline(never)]
+    fn highest_last(&mut self) {
+        let holes = self.freed.get_mut(..self.holes);
+        let Some((end, others)) = holes.and_then(<[_]>::split_last_mut) else {
+            return;
+        };
+        if let Some(highest) = others.iter_mut().max().filter(|other| **other > *end) {
+            mem::swap(highest, end);
+        }
     }
 
     fn give(&mut self, place: Iova, request: Request) -> Iova {
