@@ -56,7 +56,12 @@ use crate::iova::{
 };
 use core::{
     cmp::Reverse,
-    mem::offset_of, //
+    mem::offset_of,
+    sync::atomic::{
+        AtomicBool,
+        AtomicU64,
+        Ordering::Relaxed, //
+    }, //
 };
 use kernel::{
     error::code::E2BIG,
@@ -69,10 +74,6 @@ use kernel::{
     seq_file::SeqFile,
     seq_print,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
         Mutex, //
     }, //
@@ -102,7 +103,13 @@ struct State {
     window: Option<Span<Iova>>,
     /// Made when it is needed for the first time.
     index: Option<Index>,
+    /// What buffers lived in that were unmapped: [`SPARES`] at most, beside the one in
+    /// [`Context::spare`].
+    spares: List<Entry>,
 }
+
+/// So many boxes are kept for the next buffers: 128 KiB of a program that had as many mapped.
+const SPARES: usize = 1024;
 
 /// One open file.
 #[pin_data(PinnedDrop)]
@@ -110,11 +117,11 @@ pub(crate) struct Context {
     /// Who it is to others, and what it holds. Left when the mappings are gone.
     account: OpenAccount,
     /// Numbers the buffers of this context.
-    sequence: Atomic<u64>,
+    sequence: AtomicU64,
     /// It has made classic mappings.
-    classics: Atomic<bool>,
+    classics: AtomicBool,
     /// It has a space for its buffers that anyone may map them in.
-    ready: Atomic<bool>,
+    ready: AtomicBool,
     /// What the last buffer that was unmapped lived in.
     spare: Spare,
     /// What the last classic mapping that was unmapped lived in, with a mapping of nothing.
@@ -146,9 +153,9 @@ impl Context {
         KBox::pin_init(
             pin_init!(Self {
                 account,
-                sequence: Atomic::new(0),
-                classics: Atomic::new(false),
-                ready: Atomic::new(false),
+                sequence: AtomicU64::new(0),
+                classics: AtomicBool::new(false),
+                ready: AtomicBool::new(false),
                 spare: Spare::empty(),
                 spare_classic: Spare::empty(),
                 state <- new_mutex!(State {
@@ -156,6 +163,7 @@ impl Context {
                     live: 0,
                     window: None,
                     index: None,
+                    spares: List::new(),
                 }),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -344,6 +352,11 @@ impl Context {
         let mut slot = Some(self.pin(&wanted, access, slot)?);
         let mut state = self.state.lock();
         let result = state.map(&mut slot, place);
+        if self.spare.is_empty() {
+            if let Some(next) = state.spares.pop() {
+                self.spare.put(next);
+            }
+        }
         drop(state);
         // A refused buffer is unpinned without a lock.
         if let Some(slot) = slot {
@@ -357,6 +370,17 @@ impl Context {
         let sequence = self.sequence.fetch_add(1, Relaxed);
         user::pin(wanted, self.account.get(), sequence, access, &mut slot)?;
         Ok(slot)
+    }
+
+    /// Makes room for what a buffer lived in that is to be unpinned.
+    #[inline]
+    fn keep_spare(&self, state: &mut State) {
+        if self.spare.is_empty() || state.spares.len() >= SPARES {
+            return;
+        }
+        if let Some(spare) = self.spare.take() {
+            state.spares.push(spare);
+        }
     }
 
     /// Unpins what is mapped no more, and keeps what it lived in for the next one. No lock may be held.
@@ -377,6 +401,7 @@ impl Context {
         if let (Some(index), Some(mapping)) = (&mut state.index, slot.value().user()) {
             index.forget(mapping);
         }
+        self.keep_spare(state);
         drop(guard);
         self.unpin(slot);
         Ok(())
@@ -422,6 +447,7 @@ impl Context {
         };
         index.remove(&key);
         state.live = state.live.saturating_sub(1);
+        self.keep_spare(state);
         drop(guard);
         self.unpin(slot);
         Ok(())

@@ -27,6 +27,12 @@ impl Spare {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
+    /// Whether there is none, unless it is being taken or put back.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed).is_null()
+    }
+
     /// Takes the box out.
     #[inline]
     pub(super) fn take(&self) -> Option<Slot> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A memory cgroup that runs out of memory in the middle of a map: whoever dies of it
 //! leaves nothing pinned, nothing mapped, and nothing charged to the cgroup. And that each
-//! record of a mapping is charged to somebody.
+//! record of a mapping is charged to somebody, and that not many stay behind.
 
 use anyhow::{ensure, Context as _, Result};
 use std::fs;
@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Test<Host>> {
         out_of_memory_for_records,
         tables_are_charged,
         every_record_is_charged,
+        few_records_are_kept,
     ]
 }
 
@@ -154,20 +155,29 @@ fn tables_are_charged(_: &Host) -> Result<()> {
     helper.wait()
 }
 
-/// Objects in the kernel's general caches that nobody is charged for. (Those that somebody is charged
-/// for come from caches of their own.)
-fn uncharged() -> Result<u64> {
+/// Objects in those of the kernel's general caches whose names are `wanted`.
+fn objects(wanted: impl Fn(&str) -> bool) -> Result<u64> {
     let text = fs::read_to_string("/proc/slabinfo").context("/proc/slabinfo")?;
     let mut all = 0;
     for line in text.lines() {
         let mut words = line.split_whitespace();
         let name = words.next().unwrap_or_default();
-        if name.starts_with("kmalloc-") && !name.starts_with("kmalloc-cg-") {
+        if name.starts_with("kmalloc-") && wanted(name) {
             all += words.next().context("a count")?.parse::<u64>()?;
         }
     }
-    ensure!(all > 0, "/proc/slabinfo has no general caches");
+    ensure!(all > 0, "/proc/slabinfo has no such caches");
     Ok(all)
+}
+
+/// Those that somebody is charged for come from caches of their own.
+fn is_charged(name: &str) -> bool {
+    name.starts_with("kmalloc-cg-")
+}
+
+/// Objects that nobody is charged for.
+fn uncharged() -> Result<u64> {
+    objects(|name| !is_charged(name))
 }
 
 /// However small: who has many mappings has as many of each.
@@ -196,4 +206,37 @@ fn every_record_is_charged(_: &Host) -> Result<()> {
         expect::succeeds("map", context.map_user(memory.va(), PAGE_U64))?;
     }
     few("buffers", before)
+}
+
+/// Of many buffers only some leave their records to the next ones; those serve.
+fn few_records_are_kept(_: &Host) -> Result<()> {
+    const COUNT: u64 = 20_000;
+    let charged = || objects(is_charged);
+    let memory = UserMemory::scattered(PAGE)?;
+    let context = Context::open()?;
+    let mapped = || -> Result<()> {
+        for _ in 0..COUNT {
+            expect::succeeds("map", context.map_user(memory.va(), PAGE_U64))?;
+        }
+        Ok(())
+    };
+    for round in 0..2 {
+        let before = charged()?;
+        mapped()?;
+        let more = charged()?.saturating_sub(before);
+        ensure!(
+            more > COUNT / 2,
+            "{more} records of {COUNT} buffers, in round {round}"
+        );
+        for _ in 0..COUNT {
+            let answer = context.unmap_user(memory.va(), PAGE_U64);
+            expect::succeeds("unmap", answer)?;
+        }
+        let kept = charged()?.saturating_sub(before);
+        ensure!(
+            kept < COUNT / 4,
+            "{kept} records of {COUNT} are kept, in round {round}"
+        );
+    }
+    Ok(())
 }
