@@ -196,7 +196,7 @@ fn keep(spare: &Spare, mut slot: Slot) {
         // Unless someone looks at it, nobody else has it.
         if let Some(mut classic) = Arc::into_unique_or_drop(classic) {
             classic.clear();
-            *slot.value_mut() = Entry::Classic(classic.into());
+            slot.value_mut().fill(Entry::Classic(classic.into()));
         }
     }
     spare.put(slot);
@@ -310,7 +310,7 @@ fn map_on_host(
         };
         let result = slot.map_err(Refusal::from).and_then(|mut slot| {
             slot.set_span(request.iova);
-            *slot.value_mut() = Entry::Classic(classic.clone());
+            slot.value_mut().fill(Entry::Classic(classic.clone()));
             space.map(slot, &classic)
         });
         if let Err(why) = result {

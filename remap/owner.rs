@@ -6,14 +6,14 @@
 //! Locks: the register's own, in which nothing else is locked. An account is counted without a lock.
 
 use super::ffi;
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::Relaxed, //
+};
 use kernel::{
     fmt,
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         global_lock,
         Arc, //
     }, //
@@ -88,18 +88,21 @@ pub(crate) struct Holdings {
 }
 
 /// One context, for as long as it is open or a mapping of it is left.
+///
+/// Its numbers say nothing about other memory, so the compiler's atomics will do, as elsewhere in this
+/// module: those of the kernel crate call a function each time.
 pub(crate) struct Account {
     /// Its number, never used again while the module is loaded.
     pub(crate) id: u64,
     /// The process that opened it.
     pub(crate) pid: i32,
     pub(crate) comm: Comm,
-    space: Atomic<u64>,
-    mappings: Atomic<u64>,
+    space: AtomicU64,
+    mappings: AtomicU64,
     /// Bytes of buffers, which are pinned.
-    pinned: Atomic<u64>,
+    pinned: AtomicU64,
     /// Bytes of physical ranges.
-    ranged: Atomic<u64>,
+    ranged: AtomicU64,
 }
 
 impl Account {
@@ -115,14 +118,14 @@ impl Account {
 
     /// Counts a buffer; undone by [`Self::unpinned`].
     pub(crate) fn pinned(&self, bytes: u64) {
-        self.mappings.add(1u64, Relaxed);
-        self.pinned.add(bytes, Relaxed);
+        self.mappings.fetch_add(1, Relaxed);
+        self.pinned.fetch_add(bytes, Relaxed);
     }
 
     /// A buffer is gone.
     pub(crate) fn unpinned(&self, bytes: u64) {
-        self.mappings.add(u64::MAX, Relaxed);
-        self.pinned.add(bytes.wrapping_neg(), Relaxed);
+        self.mappings.fetch_sub(1, Relaxed);
+        self.pinned.fetch_sub(bytes, Relaxed);
     }
 
     /// Whether there are buffers, or what is just being mapped or unmapped.
@@ -133,14 +136,14 @@ impl Account {
 
     /// Counts a physical range; undone by [`Self::unranged`].
     pub(crate) fn ranged(&self, bytes: u64) {
-        self.mappings.add(1u64, Relaxed);
-        self.ranged.add(bytes, Relaxed);
+        self.mappings.fetch_add(1, Relaxed);
+        self.ranged.fetch_add(bytes, Relaxed);
     }
 
     /// A physical range is gone.
     pub(crate) fn unranged(&self, bytes: u64) {
-        self.mappings.add(u64::MAX, Relaxed);
-        self.ranged.add(bytes.wrapping_neg(), Relaxed);
+        self.mappings.fetch_sub(1, Relaxed);
+        self.ranged.fetch_sub(bytes, Relaxed);
     }
 
     /// What it holds, with what is just being mapped or unmapped.
@@ -183,10 +186,10 @@ impl OpenAccount {
                 id,
                 pid,
                 comm: Comm(comm),
-                space: Atomic::new(0),
-                mappings: Atomic::new(0),
-                pinned: Atomic::new(0),
-                ranged: Atomic::new(0),
+                space: AtomicU64::new(0),
+                mappings: AtomicU64::new(0),
+                pinned: AtomicU64::new(0),
+                ranged: AtomicU64::new(0),
             },
             GFP_KERNEL_ACCOUNT,
         )?;

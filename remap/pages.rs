@@ -109,16 +109,28 @@ impl PageRefs {
         self.last = Frames::NONE;
         Ok(())
     }
+
+    /// Gives all of them back.
+    #[inline(never)]
+    fn put_all(&mut self) {
+        for run in self.others.take().iter().flatten() {
+            // SAFETY: By the type invariant this owns the references. They are gone with the list.
+            unsafe { put(run) };
+        }
+        // SAFETY: The same. INVARIANT: Nothing is left.
+        unsafe { put(&core::mem::replace(&mut self.last, Frames::NONE)) };
+    }
 }
 
 impl Drop for PageRefs {
+    #[inline]
     fn drop(&mut self) {
-        for run in self.others.iter().flatten() {
-            // SAFETY: By the type invariant this owns the references, and gives them back once.
-            unsafe { put(run) };
+        if self.last.count == 1 && self.others.is_none() {
+            // SAFETY: By the type invariant this owns the reference, and gives it back once.
+            unsafe { ffi::page_put(self.last.first) };
+        } else {
+            self.put_all();
         }
-        // SAFETY: The same.
-        unsafe { put(&self.last) };
     }
 }
 

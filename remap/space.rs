@@ -84,16 +84,16 @@ use crate::iova::{
 };
 use listing::Amount;
 
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::Relaxed, //
+};
 use kernel::{
     fmt,
     new_mutex,
     pci,
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
         Mutex, //
     }, //
@@ -139,6 +139,12 @@ impl Entry {
     #[inline]
     pub(crate) fn clear(&mut self) {
         *self = Entry::Poisoned;
+    }
+
+    /// Makes it `entry`, if it holds nothing: there is nothing to drop.
+    #[inline]
+    pub(crate) fn fill(&mut self, entry: Self) {
+        core::mem::forget(core::mem::replace(self, entry));
     }
 
     /// Takes out what it holds.
@@ -341,7 +347,7 @@ pub(crate) struct Space {
     /// What sizes of mappings are multiples of while there is a PF to map for, else 0. Written with
     /// the lock held, by whoever takes PFs in or lets them go: with the host locked, or when the host
     /// does not list the space any more.
-    granule: Atomic<u64>,
+    granule: AtomicU64,
     #[pin]
     state: Mutex<State>,
 }
@@ -357,7 +363,7 @@ impl Space {
             pin_init!(Self {
                 id,
                 owned,
-                granule: Atomic::new(granule),
+                granule: AtomicU64::new(granule),
                 state <- new_mutex!(State {
                     id: *id,
                     layout: Layout::new(widest),
@@ -1210,14 +1216,7 @@ impl State {
             return Err(Refusal::NoPf);
         }
         if !backing.translates() {
-            // The space may have been another when the caller was asked.
-            policy::check_rawio()?;
-            let phys = phys.ok_or(Refusal::Scattered)?;
-            let span = Span::between(Iova::new(phys.first().raw()), Iova::new(phys.last().raw()));
-            if matches!(place, Place::At(wanted) if wanted != span) {
-                return Err(Refusal::NotTranslated);
-            }
-            return Ok((span, false));
+            return Ok((place_untranslated(phys, place)?, false));
         }
         let required = match place {
             Place::At(span) => {
@@ -1251,6 +1250,7 @@ impl State {
 
     /// Borrows a range of a shared space from the DMA API. That knows nothing of fixed mappings, so
     /// ranges that lie on one are kept until there is a better one.
+    #[inline(never)]
     fn borrow_range(
         &self,
         length: Length,
@@ -1370,6 +1370,19 @@ impl State {
         // It was here before.
         drop(self.layout.live_mut().insert(slot));
     }
+}
+
+/// The place for a buffer where nothing translates: where it is.
+#[inline(never)]
+fn place_untranslated(phys: Option<Span<Phys>>, place: Place) -> Result<Span<Iova>, Refusal> {
+    // The space may have been another when the caller was asked.
+    policy::check_rawio()?;
+    let phys = phys.ok_or(Refusal::Scattered)?;
+    let span = Span::between(Iova::new(phys.first().raw()), Iova::new(phys.last().raw()));
+    if matches!(place, Place::At(wanted) if wanted != span) {
+        return Err(Refusal::NotTranslated);
+    }
+    Ok(span)
 }
 
 /// The alignment with which a buffer is mapped with the largest pages that its memory allows.

@@ -116,8 +116,7 @@ pub(crate) fn pin(
         pins: Pins::new(wanted.buffer, access, account)?,
         lease: None,
     });
-    // A vacant slot has nothing that would have to be dropped.
-    core::mem::forget(core::mem::replace(slot.value_mut(), entry));
+    slot.value_mut().fill(entry);
     Ok(())
 }
 
