@@ -6,7 +6,7 @@ use anyhow::{ensure, Result};
 use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
 
-use super::driver;
+use super::{driver, FOUR_GIB};
 use crate::abi::Context;
 use crate::dma::{self, fresh_iova};
 use crate::expect;
@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test<Host>> {
         beside_the_driver_s_own_memory,
         data_to_and_from_the_driver,
         addresses_are_given_back,
+        batches_are_lent_theirs,
         unbinding_unpins,
     ]
 }
@@ -116,6 +117,24 @@ fn data_to_and_from_the_driver(host: &Host) -> Result<()> {
     expect::equal("a copy from there", answer, format!("refused 2 {to:#x}"))?;
     done(copy(from, own.dma)?)?;
     driver.free(own)
+}
+
+/// What the DMA API does not know of, it would lend to the driver as well. It lends what is below 4 GiB
+/// first.
+fn batches_are_lent_theirs(_: &Host) -> Result<()> {
+    let context = Context::open()?;
+    let memory = UserMemory::scattered(4 * PAGE)?;
+    let alone = map(&context, &memory)?;
+    ensure!(alone < FOUR_GIB, "{alone:#x} is not lent");
+    let pages: Vec<(u64, u64)> = (0..4)
+        .map(|page| (memory.va() + page * PAGE_U64, PAGE_U64))
+        .collect();
+    let mapped = context.map_batch(&pages);
+    let mapped = mapped.map_err(|refused| refused.error);
+    for iova in expect::succeeds("map a batch", mapped)? {
+        ensure!(iova < FOUR_GIB, "{iova:#x} of a batch is not lent");
+    }
+    Ok(())
 }
 
 /// Each takes a sixteenth of the space: if one were kept there would soon be none.
