@@ -409,9 +409,15 @@ pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
     first.raw().saturating_sub(last.raw()).saturating_sub(1)
 }
 
-/// Puts something into a link that is empty. (An assignment calls a function to drop what was there.)
+/// Puts something into a link that is empty.
 fn fill<T>(link: &mut Link<T>, node: Link<T>) {
-    mem::forget(mem::replace(link, node));
+    forget(mem::replace(link, node));
+}
+
+/// Does without the function that would be called to drop what is empty.
+fn forget<T>(empty: Link<T>) {
+    debug_assert!(empty.is_none());
+    mem::forget(empty);
 }
 
 pub(super) fn height<T>(link: &Link<T>) -> u8 {
@@ -556,8 +562,7 @@ fn rotate_right<T>(link: &mut Link<T>) {
         mem::swap(&mut pivot.right, &mut other);
         pivot.measure();
     }
-    // Empty now: see `fill`.
-    mem::forget(other);
+    forget(other);
 }
 
 /// Puts a node below its right child.
@@ -578,6 +583,5 @@ fn rotate_left<T>(link: &mut Link<T>) {
         mem::swap(&mut pivot.left, &mut other);
         pivot.measure();
     }
-    // Empty now: see `fill`.
-    mem::forget(other);
+    forget(other);
 }

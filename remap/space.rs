@@ -141,9 +141,10 @@ impl Entry {
         *self = Entry::Poisoned;
     }
 
-    /// Makes it `entry`, if it holds nothing: there is nothing to drop.
+    /// Makes it `entry`. It must hold nothing, for nothing is dropped.
     #[inline]
     pub(crate) fn fill(&mut self, entry: Self) {
+        debug_assert!(matches!(self, Entry::Poisoned));
         core::mem::forget(core::mem::replace(self, entry));
     }
 
