@@ -322,10 +322,25 @@ pub fn available() -> Result<u64> {
     meminfo("MemAvailable")
 }
 
-/// Bytes of memory that could be allocated now, and what the kernel's own small objects are in: KASAN
-/// and kmemleak keep those for a while after they were freed.
+/// Bytes of memory that could be allocated now, with what each processor has put aside for itself, and
+/// what the kernel's own small objects are in: KASAN and kmemleak keep those for a while after they
+/// were freed.
 pub fn available_or_slab() -> Result<u64> {
-    Ok(available()? + meminfo("SUnreclaim")?)
+    Ok(available()? + put_aside()? + meminfo("SUnreclaim")?)
+}
+
+/// Bytes of free memory in the processors' own lists, which may be many megabytes.
+fn put_aside() -> Result<u64> {
+    let text = fs::read_to_string("/proc/zoneinfo")?;
+    let counts = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "count:").then(|| words.next())?
+    });
+    let mut pages = 0;
+    for count in counts {
+        pages += count.parse::<u64>().context("a number of pages")?;
+    }
+    Ok(pages * u64::try_from(PAGE)?)
 }
 
 /// A value of /proc/meminfo, in bytes.
