@@ -209,7 +209,7 @@ fn every_record_is_charged(_: &Host) -> Result<()> {
     few("buffers", before)
 }
 
-/// Of many buffers only some leave their records to the next ones; those serve.
+/// Of many buffers only some leave their records behind, however often that is done.
 fn few_records_are_kept(_: &Host) -> Result<()> {
     if Path::new(KMEMLEAK).exists() {
         return Err(skip("a debug kernel keeps what was freed for a while"));
