@@ -50,7 +50,7 @@ pub fn repeat(rounds: usize, mut round: impl FnMut() -> Result<Round>) -> Result
 }
 
 fn by_library(machine: &Machine, phys: u64, rounds: usize) -> Result<Vec<Round>> {
-    let object = library::open(&machine.library)?;
+    let object = library::open(&machine.libqat_iommu)?;
     // SAFETY: these are their prototypes.
     let (map, unmap) = unsafe {
         (

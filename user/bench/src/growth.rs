@@ -58,7 +58,7 @@ pub fn lookup(machine: &Machine, ways: &[Name], records: &mut Records) -> Result
     let memory = Memory::new(LIVE[4] * PAGE, Backing::Scattered)?;
     if ways.contains(&Name::Library) {
         let mut way = Library::native(machine)?;
-        let object = library::open(&machine.library)?;
+        let object = library::open(&machine.libqat_iommu)?;
         // SAFETY: this is its prototype.
         let call = unsafe { *object.get::<Lookup>(b"qaeVirtToPhysNUMA\0")? };
         let mapped = lookups(&mut way, call, &memory, usize::MAX, "library", records)?;

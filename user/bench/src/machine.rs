@@ -20,7 +20,7 @@ pub struct Machine {
     pub iommufd: String,
     /// Our library
     #[arg(long, default_value = "libqat_iommu.so.0")]
-    pub library: PathBuf,
+    pub libqat_iommu: PathBuf,
     /// Intel's
     #[arg(long, default_value = "/lib/libusdm.so.0")]
     pub libusdm: PathBuf,

@@ -38,7 +38,7 @@ pub struct Library {
 
 impl Library {
     pub fn native(machine: &Machine) -> Result<Self> {
-        let object = open(&machine.library)?;
+        let object = open(&machine.libqat_iommu)?;
         // SAFETY: these are their prototypes.
         let calls = unsafe {
             Calls::Native(
@@ -53,7 +53,7 @@ impl Library {
     }
 
     pub fn compatible(machine: &Machine) -> Result<Self> {
-        let object = open(&machine.library)?;
+        let object = open(&machine.libqat_iommu)?;
         // SAFETY: these are their prototypes.
         let calls = unsafe {
             Calls::Compatible(
