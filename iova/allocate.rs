@@ -56,7 +56,7 @@ impl<T> Layout<T> {
     ///
     /// Above the floor comes before well aligned, so that 1:1 maps keep their room; the highest
     /// range that fits comes before lower ones, so that what was freed is used again first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn allocate(&mut self, request: Request) -> Result<Span<Iova>, NoSpace> {
         let request = Request {
             wanted: request.wanted.max(request.required),

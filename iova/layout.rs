@@ -54,13 +54,14 @@ pub(crate) enum Conflict {
 }
 
 impl<T> Layout<T> {
-    /// The layout of an empty space in which all of `widest` may be mapped, but the page at 0.
-    pub(crate) fn new(widest: Span<Iova>) -> Self {
+    /// The layout of an empty space in which all of `widest` may be mapped, but the page at 0. How its
+    /// live mappings are found depends on `seed`, which nobody is to know.
+    pub(crate) fn new(widest: Span<Iova>, seed: u64) -> Self {
         Self {
             widest,
             aperture: widest,
             reserved: Reserved::new(),
-            live: Tree::new(),
+            live: Tree::new(seed),
         }
     }
 

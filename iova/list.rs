@@ -3,7 +3,7 @@
 //! `List`, nodes that are in no tree: those that were taken out together, and those that are kept for
 //! the next to come. It allocates nothing, and dropping it takes no more stack than one node does.
 
-use super::tree::{Link, Node};
+use super::tree::{fill, Link, Node};
 use crate::boxed::Box;
 
 /// A pile of nodes, linked through what is their left child in a tree.
@@ -26,17 +26,17 @@ impl<T> List<T> {
     /// Adds a node that is in no tree.
     #[inline]
     pub(crate) fn push(&mut self, mut node: Box<Node<T>>) {
-        node.left = self.top.take();
-        self.top = Some(node);
-        self.len = self.len.saturating_add(1);
+        fill(&mut node.left, self.top.take());
+        fill(&mut self.top, Some(node));
+        self.len = self.len.wrapping_add(1);
     }
 
     /// Takes out the node that was added last.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Box<Node<T>>> {
         let mut node = self.top.take()?;
-        self.top = node.left.take();
-        self.len = self.len.saturating_sub(1);
+        fill(&mut self.top, node.left.take());
+        self.len = self.len.wrapping_sub(1);
         Some(node)
     }
 

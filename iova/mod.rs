@@ -22,6 +22,7 @@ pub(crate) mod error;
 pub(crate) mod layout;
 pub(crate) mod list;
 pub(crate) mod pages;
+mod priority;
 pub(crate) mod reserved;
 pub(crate) mod span;
 mod together;

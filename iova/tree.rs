@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `Tree`, the ordered set of a space's live ranges, each with a payload: an AVL tree that also knows
-//! where there is room. Each node has an upper bound of the gaps around the ranges below it. To insert
-//! leaves the bounds as they are, for it makes gaps smaller; to remove raises those on its way; and
-//! a search that finds less than a bound promised lowers it. So every question takes O(log n) steps,
-//! the search on average over all that was inserted before. It allocates nothing: callers bring a
-//! node to insert, and are handed it back when it is removed or refused.
+//! `Tree`, the ordered set of a space's live ranges, each with a payload: a treap that also knows where
+//! there is room. Each node has a random priority, none a higher one than its parent, so that the tree
+//! has the shape that it would have had the ranges come in random order, whatever came and went: each
+//! lies some 2 ln(n) levels deep, the deepest of n some 4.3 ln(n). To insert cuts one subtree in two,
+//! to remove joins two; that takes two steps on average. Nothing calls itself, but for what says so
+//! and stops at [`LEVELS`].
 //!
-//! Some functions call themselves once per level. An AVL tree of n nodes has at most
-//! 1.44 log2(n + 2) levels (26 for 300,000 nodes, 46 for 2^32), so the stack that this takes is
-//! bounded; the same holds for dropping a whole tree.
+//! Each node has an upper bound of the gaps around the ranges below it. To insert leaves the bounds as
+//! they are, for it makes gaps smaller; to remove raises those on its way; and a search that finds less
+//! than a bound promised lowers it. So every question takes O(log n) steps, the search on average over
+//! all that was inserted before. It allocates nothing: callers bring a node to insert, and are handed
+//! it back when it is removed or refused.
 
 use core::{
     cmp::{
@@ -23,9 +25,16 @@ use super::{
     addr::{Address, Iova},
     allocate::recent::Recent,
     error::Error,
+    list::List,
+    priority::Priorities,
     span::Span,
 };
 use crate::boxed::Box;
+
+/// How deep those functions go that call themselves once per level. Of 300,000 ranges the deepest lies
+/// 50 levels deep or so, of 2^32 90; that one is deeper than expected by so much more is out of the
+/// question, and would be no harm: what lies there is not found by them.
+pub(super) const LEVELS: u32 = 96;
 
 /// A subtree, or none.
 pub(super) type Link<T> = Option<Box<Node<T>>>;
@@ -37,9 +46,8 @@ pub(crate) struct Node<T> {
     pub(super) right: Link<T>,
     /// No gap is larger that lies next to a range of this subtree, between two ranges of the tree.
     pub(super) gap: u64,
-    pub(super) height: u8,
-    /// Both sides are equally high.
-    pub(super) even: bool,
+    /// None below it has a higher one.
+    pub(super) priority: u32,
     pub(super) value: T,
 }
 
@@ -51,8 +59,7 @@ impl<T> Node<T> {
             left: None,
             right: None,
             gap: 0,
-            height: 1,
-            even: true,
+            priority: 0,
             value,
         }
     }
@@ -78,13 +85,6 @@ impl<T> Node<T> {
         self.span = span;
     }
 
-    /// Brings the height up to date with the children.
-    pub(super) fn measure(&mut self) {
-        let (left, right) = (height(&self.left), height(&self.right));
-        self.height = cmp::max(left, right).saturating_add(1);
-        self.even = left == right;
-    }
-
     /// Its child on the side that `side` tells of its range.
     #[inline]
     fn child(&mut self, side: &impl Fn(Span<Iova>) -> Ordering) -> &mut Link<T> {
@@ -93,13 +93,6 @@ impl<T> Node<T> {
         } else {
             &mut self.right
         }
-    }
-
-    /// Is in no tree any more, and has no children.
-    pub(super) fn detach(&mut self) {
-        self.gap = 0;
-        self.height = 1;
-        self.even = true;
     }
 
     /// Notes that there is a gap of this size.
@@ -118,16 +111,18 @@ pub(crate) struct Tree<T> {
     pub(super) hull: Option<Span<Iova>>,
     /// What the last search for room has found out.
     pub(super) recent: Recent,
+    pub(super) priorities: Priorities,
 }
 
 impl<T> Tree<T> {
-    /// The empty tree.
-    pub(crate) const fn new() -> Self {
+    /// The empty tree, whose shape will depend on `seed`.
+    pub(crate) const fn new(seed: u64) -> Self {
         Self {
             root: None,
             len: 0,
             hull: None,
             recent: Recent::nothing(),
+            priorities: Priorities::new(seed),
         }
     }
 
@@ -141,81 +136,58 @@ impl<T> Tree<T> {
         let span = node.span;
         let hull = match self.hull {
             None => {
-                self.place(node, 0, |_| Ordering::Equal)?;
+                self.place(node, 0, |_| Ordering::Less);
                 span
             }
             // One that lies outside of all others is on the same side of each.
             Some(hull) if span.last() < hull.first() => {
                 let gap = gap_between(span.last(), hull.first());
-                self.place(node, gap, |_| Ordering::Less)?;
+                self.place(node, gap, |_| Ordering::Less);
                 hull.hull(span)
             }
             Some(hull) if span.first() > hull.last() => {
                 let gap = gap_between(hull.last(), span.first());
-                self.place(node, gap, |_| Ordering::Greater)?;
+                self.place(node, gap, |_| Ordering::Greater);
                 hull.hull(span)
             }
             Some(hull) => {
-                self.place(node, 0, |there| side_of(span, there))?;
+                if self.overlapping(span).is_some() {
+                    return Err(node);
+                }
+                self.place(node, 0, |there| side_of(span, there));
                 hull
             }
         };
         self.hull = Some(hull);
-        self.len = self.len.saturating_add(1);
+        self.len = self.len.wrapping_add(1);
         self.recent.inserted(span);
         Ok(())
     }
 
-    /// Links a node, which lies on the side `side` of each range that it meets; if that is
-    /// [`Ordering::Equal`] it overlaps, is given back, and nothing has changed. It meets one that it
-    /// overlaps if there is one: it never turns away from it, because all between it and the nodes it
-    /// passes is on the same side. `gap` is that between the node and all others, if it lies outside
-    /// of them.
+    /// Links a node, which lies on the side `side` of each range. `gap` is that between the node and all
+    /// others, if it lies outside of them.
     #[inline]
-    fn place(
-        &mut self,
-        mut node: Box<Node<T>>,
-        gap: u64,
-        side: impl Fn(Span<Iova>) -> Ordering,
-    ) -> Result<(), Box<Node<T>>> {
-        let mut level: u32 = 0;
-        let mut settled = 0;
-        let mut next = self.root.as_deref();
-        while let Some(here) = next {
-            if !here.even {
-                settled = level;
-            }
-            next = match side(here.span) {
-                Ordering::Less => here.left.as_deref(),
-                Ordering::Greater => here.right.as_deref(),
-                Ordering::Equal => return Err(node),
-            };
-            level = level.saturating_add(1);
-        }
-        // Above the lowest node that is not even, which takes up the new height, nothing changes.
-        let Some(link) = self.descend(settled, gap, &side) else {
-            return Err(node);
-        };
-        let mut next = &mut *link;
-        if let Some(settled) = next {
-            settled.raise(gap);
-            // It lies next to no gap that its parent does not know of.
-            node.gap = settled.gap;
-            next = settled.child(&side);
-        }
-        // All below are even, so each gets higher.
-        while let Some(here) = next {
+    fn place(&mut self, mut node: Box<Node<T>>, gap: u64, side: impl Fn(Span<Iova>) -> Ordering) {
+        let priority = self.priorities.draw();
+        node.priority = priority;
+        // Whoever has no subtree lies next to no gap that its parent does not know of.
+        node.gap = gap;
+        let mut link = &mut self.root;
+        while link
+            .as_deref()
+            .is_some_and(|here| here.priority >= priority)
+        {
+            let Some(here) = link else { break };
             here.raise(gap);
-            here.height = here.height.saturating_add(1);
-            here.even = false;
             node.gap = here.gap;
-            next = here.child(&side);
+            link = here.child(&side);
         }
-        fill(next, Some(node));
-        if level > 0 {
-            settle(link);
+        if let Some(rest) = link.take() {
+            node.gap = cmp::max(rest.gap, gap);
+            (node.left, node.right) =
+                split(Some(rest), gap, |there| side(there) == Ordering::Greater);
         }
-        Ok(())
+        fill(link, Some(node));
     }
 
     /// Removes the range that is exactly `span` if its payload is `wanted`. [`Error::NotFound`], and no
@@ -226,88 +198,72 @@ impl<T> Tree<T> {
         span: Span<Iova>,
         wanted: impl Fn(&T) -> bool,
     ) -> Result<Box<Node<T>>, Error> {
-        let mut level: u32 = 0;
-        let mut settled = 0;
-        let mut around = (None, None);
-        let mut next = self.root.as_deref();
-        let found = loop {
-            let here = next.ok_or(Error::NotFound)?;
-            next = if span.last() < here.span.first() {
-                around.1 = Some(here.span.first());
-                here.left.as_deref()
-            } else if span.first() > here.span.last() {
-                around.0 = Some(here.span.last());
-                here.right.as_deref()
-            } else if span == here.span && wanted(&here.value) {
-                break here;
-            } else {
-                return Err(Error::NotFound);
+        let hull = self.hull.ok_or(Error::NotFound)?;
+        // The neighbours, unless there is none.
+        let (mut below, mut above) = (hull.first(), hull.last());
+        let mut link = &mut self.root;
+        while link.as_deref().is_some_and(|here| here.span != span) {
+            let Some(here) = link else { break };
+            link = match side_of(span, here.span) {
+                Ordering::Less => {
+                    above = here.span.first();
+                    &mut here.left
+                }
+                Ordering::Greater => {
+                    below = here.span.last();
+                    &mut here.right
+                }
+                Ordering::Equal => return Err(Error::NotFound),
             };
-            if here.even {
-                settled = level;
-            }
-            level = level.saturating_add(1);
-        };
-        if found.height > 1 {
-            if let Some(below) = last_of(found.left.as_deref()) {
-                around.0 = Some(below.span.last());
-            }
-            if let Some(above) = first_of(found.right.as_deref()) {
-                around.1 = Some(above.span.first());
-            }
         }
-        let (hull, gap) = match (self.hull, around) {
-            (Some(hull), (Some(last), Some(first))) => (Some(hull), gap_between(last, first)),
-            (Some(hull), (Some(last), None)) => (Some(Span::between(hull.first(), last)), 0),
-            (Some(hull), (None, Some(first))) => (Some(Span::between(first, hull.last())), 0),
-            _ => (None, 0),
+        let found = link.as_deref().filter(|found| wanted(&found.value));
+        let found = found.ok_or(Error::NotFound)?;
+        if found.left.is_some() {
+            below = last_of(found.left.as_deref()).map_or(below, |last| last.span.last());
+        }
+        if found.right.is_some() {
+            above = first_of(found.right.as_deref()).map_or(above, |first| first.span.first());
+        }
+        let lowest = span.first() == hull.first();
+        let highest = span.last() == hull.last();
+        let (hull, gap) = match (lowest, highest) {
+            (false, false) => (Some(hull), gap_between(below, above)),
+            (false, true) => (Some(Span::between(hull.first(), below)), 0),
+            (true, false) => (Some(Span::between(above, hull.last())), 0),
+            (true, true) => (None, 0),
         };
-        // Above the lowest node that is even, which only leans afterwards, no height changes.
-        let link = self
-            .descend(settled, gap, &|there| side_of(span, there))
-            .ok_or(Error::NotFound)?;
-        let node = match link.as_deref() {
-            Some(alone) if alone.height == 1 => link.take(),
-            _ => remove_at(link, span, gap).map(|(node, _)| node),
+        let node = if gap == 0 {
+            take_out(link, gap)
+        } else {
+            take_out(self.told_of(span, gap), gap)
         };
         let node = node.ok_or(Error::NotFound)?;
         self.hull = hull;
-        Ok(self.removed(node))
+        self.len = self.len.wrapping_sub(1);
+        self.recent.removed(span);
+        Ok(node)
     }
 
-    /// The link that is so many levels down, on the way that `side` tells; all above are told of a gap.
-    /// `None` if there are not as many levels.
+    /// The link to the node of `span`; all above it are told of the gap that it leaves.
     #[inline]
-    fn descend(
-        &mut self,
-        levels: u32,
-        gap: u64,
-        side: &impl Fn(Span<Iova>) -> Ordering,
-    ) -> Option<&mut Link<T>> {
+    fn told_of(&mut self, span: Span<Iova>, gap: u64) -> &mut Link<T> {
         let mut link = &mut self.root;
-        for _ in 0..levels {
-            let here = link.as_deref_mut()?;
+        while link.as_deref().is_some_and(|here| here.span != span) {
+            let Some(here) = link else { break };
             here.raise(gap);
-            link = here.child(side);
+            link = here.child(&|there| side_of(span, there));
         }
-        Some(link)
+        link
     }
 
-    /// Removes the lowest range.
-    pub(crate) fn pop_first(&mut self) -> Option<Box<Node<T>>> {
-        let (node, _) = take_first(&mut self.root)?;
-        self.hull = self
-            .hull
-            .zip(self.first())
-            .map(|(hull, first)| Span::between(first.span.first(), hull.last()));
-        Some(self.removed(node))
-    }
-
-    fn removed(&mut self, mut node: Box<Node<T>>) -> Box<Node<T>> {
-        self.len = self.len.saturating_sub(1);
-        self.recent.removed(node.span);
-        node.detach();
-        node
+    /// Takes out all ranges; in the list the lowest is the last one that was added.
+    pub(crate) fn take_all(&mut self) -> List<T> {
+        self.hull = None;
+        self.len = 0;
+        self.recent.forget();
+        let mut all = List::new();
+        flatten(self.root.take(), &mut all);
+        all
     }
 
     /// The range that `address` is in.
@@ -376,6 +332,13 @@ impl<T> Tree<T> {
     }
 }
 
+impl<T> Drop for Tree<T> {
+    /// Node by node: by itself a box would drop what it holds before it is gone, level by level.
+    fn drop(&mut self) {
+        drop(self.take_all());
+    }
+}
+
 /// The ranges of a tree, lowest first. Each step looks its range up, so that the iterator is small.
 pub(crate) struct Iter<'a, T> {
     tree: &'a Tree<T>,
@@ -409,8 +372,16 @@ pub(super) fn gap_between(last: Iova, first: Iova) -> u64 {
     first.raw().saturating_sub(last.raw()).saturating_sub(1)
 }
 
+/// Hangs a node into a link that is empty.
+#[inline]
+fn hang<T>(link: &mut Link<T>, node: Box<Node<T>>) -> &mut Node<T> {
+    forget(link.take());
+    link.insert(node)
+}
+
 /// Puts something into a link that is empty.
-fn fill<T>(link: &mut Link<T>, node: Link<T>) {
+#[inline]
+pub(super) fn fill<T>(link: &mut Link<T>, node: Link<T>) {
     forget(mem::replace(link, node));
 }
 
@@ -418,53 +389,6 @@ fn fill<T>(link: &mut Link<T>, node: Link<T>) {
 fn forget<T>(empty: Link<T>) {
     debug_assert!(empty.is_none());
     mem::forget(empty);
-}
-
-pub(super) fn height<T>(link: &Link<T>) -> u8 {
-    link.as_deref().map_or(0, |node| node.height)
-}
-
-/// Takes out the node of `span`, which leaves a gap, and says whether the subtree has another height
-/// now.
-fn remove_at<T>(link: &mut Link<T>, span: Span<Iova>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
-    let here = link.as_deref_mut()?;
-    if here.span == span {
-        if here.height == 1 {
-            return link.take().map(|node| (node, true));
-        }
-        return unlink(link, gap);
-    }
-    here.raise(gap);
-    let child = here.child(&|there| side_of(span, there));
-    let (node, lower) = remove_at(child, span, gap)?;
-    Some((node, lower && settle(link)))
-}
-
-/// Takes out the root of a subtree; the next higher node takes its place.
-fn unlink<T>(link: &mut Link<T>, gap: u64) -> Option<(Box<Node<T>>, bool)> {
-    let mut node = link.take()?;
-    let mut left = node.left.take();
-    let mut right = node.right.take();
-    // What was below the node reaches up to the gap now.
-    let mut below = left.as_deref_mut();
-    while let Some(node) = below {
-        node.raise(gap);
-        below = node.right.as_deref_mut();
-    }
-    let heir = match take_first(&mut right) {
-        None => left,
-        Some((mut heir, _)) => {
-            heir.left = left;
-            heir.right = right;
-            // So that `settle` compares with what this subtree was before.
-            heir.height = node.height;
-            heir.gap = cmp::max(node.gap, gap);
-            Some(heir)
-        }
-    };
-    fill(link, heir);
-    let lower = height(link) != node.height || settle(link);
-    Some((node, lower))
 }
 
 /// The lowest node of a subtree.
@@ -487,101 +411,114 @@ pub(super) fn last_of<T>(mut from: Option<&Node<T>>) -> Option<&Node<T>> {
     found
 }
 
-/// Takes out the lowest node of a subtree, and says whether the subtree has another height now.
-pub(super) fn take_first<T>(link: &mut Link<T>) -> Option<(Box<Node<T>>, bool)> {
-    let here = link.as_deref_mut()?;
-    if here.left.is_some() {
-        let (node, lower) = take_first(&mut here.left)?;
-        return Some((node, lower && settle(link)));
+/// Notes a gap at the lower end of a subtree.
+pub(super) fn raise_lowest<T>(link: &mut Link<T>, gap: u64) {
+    let mut next = link.as_deref_mut();
+    while let Some(node) = next {
+        node.raise(gap);
+        next = node.left.as_deref_mut();
     }
+}
+
+/// Notes a gap at the upper end of a subtree.
+pub(super) fn raise_highest<T>(link: &mut Link<T>, gap: u64) {
+    let mut next = link.as_deref_mut();
+    while let Some(node) = next {
+        node.raise(gap);
+        next = node.right.as_deref_mut();
+    }
+}
+
+/// Cuts a subtree in two: the ranges that are `low`, and those above them. Beside the cut there is such
+/// a gap now, if it is none that there was before (else 0).
+#[inline]
+pub(super) fn split<T>(
+    rest: Link<T>,
+    gap: u64,
+    low: impl Fn(Span<Iova>) -> bool,
+) -> (Link<T>, Link<T>) {
+    let (mut below, mut above) = (None, None);
+    let (mut end_below, mut end_above) = (&mut below, &mut above);
+    let mut next = rest;
+    while let Some(mut node) = next {
+        node.raise(gap);
+        if low(node.span) {
+            next = node.right.take();
+            end_below = &mut hang(end_below, node).right;
+        } else {
+            next = node.left.take();
+            end_above = &mut hang(end_above, node).left;
+        }
+    }
+    (below, above)
+}
+
+/// Takes out the node that a link holds, which leaves a gap.
+#[inline]
+fn take_out<T>(link: &mut Link<T>, gap: u64) -> Option<Box<Node<T>>> {
     let mut node = link.take()?;
-    fill(link, node.right.take());
-    Some((node, true))
+    if node.left.is_some() || node.right.is_some() {
+        close(link, &mut node, gap);
+    }
+    node.gap = 0;
+    Some(node)
 }
 
-/// After a change of height below: brings the root of a subtree up to date and into balance, and says
-/// whether the subtree's height is another than before.
-pub(super) fn settle<T>(link: &mut Link<T>) -> bool {
-    let Some(node) = link.as_deref_mut() else {
-        return true;
-    };
-    let before = node.height;
-    let (left, right) = (height(&node.left), height(&node.right));
-    if left.abs_diff(right) <= 1 {
-        node.height = cmp::max(left, right).saturating_add(1);
-        node.even = left == right;
-        return before != node.height;
-    }
-    if left > right {
-        lean_right(link);
-    } else {
-        lean_left(link);
-    }
-    before != height(link)
+/// Joins what hangs below a node that was taken out of a link.
+#[inline(never)]
+fn close<T>(link: &mut Link<T>, node: &mut Node<T>, gap: u64) {
+    join(link, node.left.take(), node.right.take(), gap);
 }
 
-/// Balances a node whose left side is too high.
-fn lean_right<T>(link: &mut Link<T>) {
-    if let Some(node) = link.as_deref_mut() {
-        if let Some(child) = node.left.as_deref() {
-            if height(&child.right) > height(&child.left) {
-                rotate_left(&mut node.left);
+/// Puts one tree of two into a link that is empty. One lies below the other, with a gap between them
+/// (0 if one is empty).
+#[inline]
+pub(super) fn join<T>(link: &mut Link<T>, low: Link<T>, high: Link<T>, gap: u64) {
+    let (mut link, mut low, mut high) = (link, low, high);
+    loop {
+        match (low, high) {
+            (None, mut rest) => {
+                raise_lowest(&mut rest, gap);
+                return fill(link, rest);
+            }
+            (mut rest, None) => {
+                raise_highest(&mut rest, gap);
+                return fill(link, rest);
+            }
+            (Some(mut below), Some(mut above)) => {
+                if below.priority >= above.priority {
+                    below.raise(cmp::max(gap, above.gap));
+                    low = below.right.take();
+                    high = Some(above);
+                    link = &mut hang(link, below).right;
+                } else {
+                    above.raise(cmp::max(gap, below.gap));
+                    high = above.left.take();
+                    low = Some(below);
+                    link = &mut hang(link, above).left;
+                }
             }
         }
     }
-    rotate_right(link);
 }
 
-/// Balances a node whose right side is too high.
-fn lean_left<T>(link: &mut Link<T>) {
-    if let Some(node) = link.as_deref_mut() {
-        if let Some(child) = node.right.as_deref() {
-            if height(&child.left) > height(&child.right) {
-                rotate_right(&mut node.right);
+/// Moves the nodes of a subtree to a list, the highest first.
+pub(super) fn flatten<T>(rest: Link<T>, nodes: &mut List<T>) {
+    let mut next = rest;
+    while let Some(mut node) = next {
+        next = match node.right.take() {
+            // It goes below its right child, whose left side it comes after.
+            Some(mut right) => {
+                node.right = right.left.take();
+                right.left = Some(node);
+                Some(right)
             }
-        }
+            None => {
+                let left = node.left.take();
+                node.gap = 0;
+                nodes.push(node);
+                left
+            }
+        };
     }
-    rotate_left(link);
-}
-
-/// Puts a node below its left child.
-fn rotate_right<T>(link: &mut Link<T>) {
-    let Some(node) = link.as_deref_mut() else {
-        return;
-    };
-    let mut other = node.left.take();
-    let Some(pivot) = other.as_deref_mut() else {
-        return;
-    };
-    mem::swap(&mut node.left, &mut pivot.right);
-    node.measure();
-    pivot.raise(node.gap);
-    // Pivot and node change places.
-    mem::swap(link, &mut other);
-    if let Some(pivot) = link.as_deref_mut() {
-        mem::swap(&mut pivot.right, &mut other);
-        pivot.measure();
-    }
-    forget(other);
-}
-
-/// Puts a node below its right child.
-fn rotate_left<T>(link: &mut Link<T>) {
-    let Some(node) = link.as_deref_mut() else {
-        return;
-    };
-    let mut other = node.right.take();
-    let Some(pivot) = other.as_deref_mut() else {
-        return;
-    };
-    mem::swap(&mut node.right, &mut pivot.left);
-    node.measure();
-    pivot.raise(node.gap);
-    // Pivot and node change places.
-    mem::swap(link, &mut other);
-    if let Some(pivot) = link.as_deref_mut() {
-        mem::swap(&mut pivot.left, &mut other);
-        pivot.measure();
-    }
-    forget(other);
 }

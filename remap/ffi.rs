@@ -51,6 +51,7 @@ extern "C" {
     fn qat_iommu_phys_bits() -> u32;
     fn qat_iommu_table_pages() -> u64;
     fn qat_iommu_pause() -> bool;
+    fn qat_iommu_random() -> u64;
     fn qat_iommu_alloc(size: usize) -> *mut c_void;
     fn qat_iommu_signal_pending() -> bool;
     pub(super) fn qat_iommu_charge(pages: u64) -> *mut bindings::mm_struct;
@@ -173,6 +174,12 @@ pub(crate) fn table_pages() -> u64 {
 pub(crate) fn pause() -> bool {
     // SAFETY: Every caller is in process context and holds sleeping locks at most.
     unsafe { qat_iommu_pause() }
+}
+
+/// A random number that nobody knows.
+pub(crate) fn random() -> u64 {
+    // SAFETY: May be called in any context.
+    unsafe { qat_iommu_random() }
 }
 
 /// Puts a value into a box, as `KBox::new` does, which takes the detour over a reallocation of nothing.

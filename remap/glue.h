@@ -46,6 +46,7 @@ void qat_iommu_gather_init(struct iommu_iotlb_gather *gather);
 void qat_iommu_gather_sync(struct iommu_domain *domain,
 			   struct iommu_iotlb_gather *gather);
 bool qat_iommu_pause(void);
+u64 qat_iommu_random(void);
 void *qat_iommu_alloc(size_t size);
 bool qat_iommu_signal_pending(void);
 struct mm_struct *qat_iommu_charge(u64 pages);

@@ -13,6 +13,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/random.h>
 #include <linux/scatterlist.h>
 #include <linux/module.h>
 #include <linux/pci.h>
@@ -63,6 +64,11 @@ bool qat_iommu_pause(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current);
+}
+
+u64 qat_iommu_random(void)
+{
+	return get_random_u64();
 }
 
 /* Memory that kfree() takes back, charged to the caller. May sleep. */

@@ -124,7 +124,7 @@ mod bookkeeping {
     }
 
     fn space() -> Layout<u64> {
-        Layout::new(Span::between(Iova::MIN, Iova::MAX))
+        Layout::new(Span::between(Iova::MIN, Iova::MAX), 1)
     }
 
     /// Records a page, every other one of them, under its number.

@@ -77,10 +77,7 @@ use crate::iova::{
     list::List,
     pages::PageSizes,
     span::Span,
-    tree::{
-        Node,
-        Tree, //
-    }, //
+    tree::Node, //
 };
 use listing::Amount;
 
@@ -367,7 +364,7 @@ impl Space {
                 granule: AtomicU64::new(granule),
                 state <- new_mutex!(State {
                     id: *id,
-                    layout: Layout::new(widest),
+                    layout: Layout::new(widest, ffi::random()),
                     amount: Amount::default(),
                     backing,
                     pfs: KVec::new(),
@@ -500,11 +497,7 @@ impl Space {
     /// without the host's lock, for pages are unpinned, unless no context is left.
     pub(crate) fn end(&self) {
         let mut guard = self.state.lock();
-        let mut live = core::mem::replace(guard.layout.live_mut(), Tree::new());
-        let mut gone = List::new();
-        while let Some(node) = live.pop_first() {
-            gone.push(node);
-        }
+        let mut gone = guard.layout.live_mut().take_all();
         guard.amount = Amount::default();
         guard.unmap_all(&mut gone, Why::Unbind);
         guard.backing = None;

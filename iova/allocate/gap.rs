@@ -14,7 +14,7 @@ use super::{align::Alignment, below};
 use crate::iova::{
     addr::{Address, Iova, Length, PAGE},
     span::Span,
-    tree::{gap_between, Link, Node, Tree},
+    tree::{gap_between, Link, Node, Tree, LEVELS},
 };
 use core::cmp;
 
@@ -48,7 +48,7 @@ impl<T> Tree<T> {
         };
         search
             .try_gap(hull.last().checked_add(1), Some(Iova::MAX))
-            .or_else(|| search.descend(root, None, None))
+            .or_else(|| search.descend(root, None, None, LEVELS))
             .or_else(|| search.try_gap(Some(Iova::MIN), below(hull.first(), 1)))
     }
 }
@@ -72,25 +72,27 @@ impl Search<'_> {
     }
 
     /// The highest fitting gap next to a range of a subtree, that lies between `low` and `high`, the
-    /// nearest addresses in ranges outside of it.
+    /// nearest addresses in ranges outside of it. Calls itself once per level, to so many of them.
     fn descend<T>(
         &mut self,
         node: &mut Node<T>,
         low: Option<Iova>,
         high: Option<Iova>,
+        levels: u32,
     ) -> Option<Found> {
+        let levels = levels.checked_sub(1)?;
         if node.gap < self.worthwhile() {
             return None;
         }
         let span = node.span();
         if span.last() < self.within.last() {
-            let found = self.side(&mut node.right, Some(span.last()), high);
+            let found = self.side(&mut node.right, Some(span.last()), high, levels);
             if found.is_some() {
                 return found;
             }
         }
         if span.first() > self.within.first() {
-            let found = self.side(&mut node.left, low, Some(span.first()));
+            let found = self.side(&mut node.left, low, Some(span.first()), levels);
             if found.is_some() {
                 return found;
             }
@@ -108,9 +110,10 @@ impl Search<'_> {
         link: &mut Link<T>,
         low: Option<Iova>,
         high: Option<Iova>,
+        levels: u32,
     ) -> Option<Found> {
         match link.as_deref_mut() {
-            Some(node) => self.descend(node, low, high),
+            Some(node) => self.descend(node, low, high, levels),
             None => self.try_gap(low?.checked_add(1), below(high?, 1)),
         }
     }

@@ -134,12 +134,17 @@ impl Recent {
     /// A range is free.
     #[inline]
     pub(in crate::iova) fn removed(&mut self, span: Span<Iova>) {
+        // Most that are chosen elsewhere lie lower.
+        if span.last() >= self.bottom {
+            self.removed_above(span);
+        }
+    }
+
+    #[inline(never)]
+    fn removed_above(&mut self, span: Span<Iova>) {
         let Some(kind) = self.kind else {
             return;
         };
-        if span.last() < self.bottom {
-            return;
-        }
         let fits = span.first() >= self.bottom
             && span.last().raw().wrapping_sub(span.first().raw()) == kind.length.last_offset()
             && span.first().is_aligned(kind.wanted.get());
@@ -147,7 +152,7 @@ impl Recent {
             Some(hole) if fits => {
                 // INVARIANT: It is free, and what lies beside it was too short, and still is without it.
                 *hole = span.first();
-                self.holes = self.holes.saturating_add(1);
+                self.holes = self.holes.wrapping_add(1);
             }
             _ => self.forget(),
         }

@@ -2,7 +2,7 @@
 
 //! Nodes that are in no tree.
 
-use super::{node, pages};
+use super::{node, pages, SEED};
 use crate::iova::{audit, list::List, tree::Tree};
 
 #[test]
@@ -14,7 +14,7 @@ fn the_last_one_comes_first_and_fits_into_a_tree_again() {
     }
     let seen: Vec<u64> = list.iter().map(|node| *node.value()).collect();
     assert_eq!((seen, list.len()), (vec![3, 2, 1], 3));
-    let mut tree = Tree::new();
+    let mut tree = Tree::new(SEED);
     while let Some(node) = list.pop() {
         audit::detached(&node);
         assert!(tree.insert(node).is_ok());

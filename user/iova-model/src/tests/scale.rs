@@ -3,7 +3,7 @@
 //! Hundreds of thousands of mappings: what every operation looks at grows with the logarithm of
 //! their number and no faster.
 
-use super::{align, length, node, pages, span};
+use super::{align, length, node, pages, span, SEED};
 use crate::{
     boxed::count,
     iova::{
@@ -21,8 +21,11 @@ const TOP: u64 = 1 << 48;
 /// More looks than any operation may take.
 const ENDLESS: u64 = 500;
 
+/// How many levels there may be: those that are expected are 4.311 ln(n) - 1.953 ln(ln(n)), and it is
+/// one in a thousand that there are nine more.
 fn most_levels(nodes: usize) -> f64 {
-    1.4405 * (nodes as f64 + 2.0).log2()
+    let log = (nodes as f64).ln();
+    4.311 * log - 1.953 * log.ln() + 9.0
 }
 
 /// The numbers below `count` in some order.
@@ -33,7 +36,7 @@ fn shuffled(count: u64) -> Vec<u64> {
 }
 
 fn tree_of(order: &[u64]) -> Tree<u64> {
-    let mut tree = Tree::new();
+    let mut tree = Tree::new(SEED);
     for &at in order {
         assert!(tree.insert(node(pages(2 * at + 1, 1), at)).is_ok());
     }
@@ -93,14 +96,13 @@ fn looks_grow_with_the_logarithm() {
     println!(
         "looks of get, next, remove, gap, insert, no gap: {few:?} of 1,000; {many:?} of 256,000"
     );
-    // 256 times as many mappings are 8 doublings: at most 8 * 1.44 levels more.
+    // 256 times as many mappings are 8 doublings: some 20 levels more, of 24.
     for (few, many) in few.into_iter().zip(many) {
         assert!(many <= few * 5 / 2, "{few} -> {many}");
     }
     let levels = most_levels(256_000) as u64;
     assert!(many[0] <= levels && many[1] <= levels, "{many:?}");
-    // Two children are looked at besides the node on the way back up, and rotations.
-    assert!(many[2] <= 12 * levels && many[4] <= 12 * levels, "{many:?}");
+    assert!(many[2] <= 6 * levels && many[4] <= 6 * levels, "{many:?}");
     assert!(many[3] <= 4 * levels && many[5] <= 8 * levels, "{many:?}");
 }
 
@@ -117,7 +119,7 @@ fn height_is_bounded_in_every_order() {
 
 #[test]
 fn three_hundred_thousand_allocations() {
-    let mut layout: Layout<u64> = Layout::new(span(0, TOP - 1));
+    let mut layout: Layout<u64> = Layout::new(span(0, TOP - 1), SEED);
     let page = Request {
         length: length(PAGE),
         wanted: Alignment::PAGE,
@@ -161,7 +163,7 @@ fn three_hundred_thousand_allocations() {
 #[test]
 fn adverse_alignment_costs_a_bounded_number_of_looks() {
     // 2 MiB aligned single pages: every gap is large enough for a page, none is aligned.
-    let mut layout: Layout<u64> = Layout::new(span(0, TOP - 1));
+    let mut layout: Layout<u64> = Layout::new(span(0, TOP - 1), SEED);
     let huge = Request {
         length: length(PAGE),
         wanted: align(2 << 20),

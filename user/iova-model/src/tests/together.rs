@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 
-use super::{align, length, node, pages, span};
+use super::{align, length, node, pages, span, SEED};
 use crate::{
     boxed::count,
     iova::{
@@ -209,7 +209,7 @@ proptest! {
 
     #[test]
     fn behaves_as_a_map(ops in prop::collection::vec(any_op(), 0..60)) {
-        let mut tree = Tree::new();
+        let mut tree = Tree::new(SEED);
         let mut model = Model::new();
         for (serial, op) in (0..).zip(ops) {
             step(&mut tree, &mut model, op, serial);
@@ -223,7 +223,7 @@ proptest! {
     /// was found last is not kept for longer than it holds.
     #[test]
     fn room_for_several(ops in prop::collection::vec((0_u8..4, 1_u64..40, any::<usize>()), 1..60)) {
-        let mut layout: Layout<u32> = Layout::new(span(0, 600 * PAGE - 1));
+        let mut layout: Layout<u32> = Layout::new(span(0, 600 * PAGE - 1), SEED);
         let mut model = Model::new();
         for (serial, (what, count, which)) in (0..).zip(ops) {
             let request = Request {
@@ -279,7 +279,7 @@ fn removes_from(layout: &mut Layout<u32>, model: &mut Model, spans: &[Span<Iova>
 
 #[test]
 fn nothing_is_no_row() {
-    let mut tree: Tree<u32> = Tree::new();
+    let mut tree: Tree<u32> = Tree::new(SEED);
     assert!(tree.insert_all(List::new()).is_err());
     assert!(tree.remove_all([].into_iter(), |_| true).is_none());
     assert!(tree
@@ -296,7 +296,7 @@ fn nothing_is_no_row() {
 #[test]
 fn looks_are_few() {
     const MANY: u64 = 100_000;
-    let mut tree = Tree::new();
+    let mut tree = Tree::new(SEED);
     for at in 0..MANY {
         assert!(tree.insert(node(pages(3000 * at, 1), 0)).is_ok());
     }
@@ -318,7 +318,7 @@ fn looks_are_few() {
 #[test]
 fn payloads_are_dropped_once() {
     let payload = Arc::new(());
-    let mut tree = Tree::new();
+    let mut tree = Tree::new(SEED);
     for at in [0, 5_000] {
         assert!(tree
             .insert(node(pages(at, 1), Arc::clone(&payload)))
