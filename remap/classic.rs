@@ -8,7 +8,6 @@
 //! context, may sleep. What a failed call did is undone before it returns.
 
 use super::{
-    config::config,
     domain::Access,
     ffi::{
         self,
@@ -17,7 +16,8 @@ use super::{
     history::Why,
     host::{
         self,
-        Host, //
+        Host,
+        HostGuard, //
     },
     owner::{
         Account,
@@ -50,67 +50,95 @@ use crate::iova::{
 use core::ptr;
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        UniqueArc, //
+    }, //
 };
 
-/// A classic mapping.
+/// A classic mapping, or what is kept of one for the next.
 ///
 /// # Invariants
 ///
-/// A context's is counted in its account.
+/// A context's is counted in its account while it has a length.
 pub(crate) struct Classic {
     pub(crate) phys: Phys,
-    length: Length,
+    length: Option<Length>,
     pub(crate) access: Access,
     maker: Maker,
+    /// A context's memory that can be kept from being given to someone else. A kernel client frees its
+    /// memory itself, after the unmap.
+    refs: PageRefs,
 }
 
 /// Who made a classic mapping, and what it therefore keeps. Dropped in process context.
 enum Maker {
     /// Nobody any more: it is kept for the next one.
     Nobody,
-    /// A kernel client. It frees its memory itself, after the unmap, and keeps the module loaded.
+    /// A kernel client, which keeps the module loaded.
     Kernel { caller: usize, _hold: ModuleHold },
     /// A context.
-    Context {
-        account: Arc<Account>,
-        /// The memory that can be kept from being given to someone else.
-        refs: PageRefs,
-    },
+    Context(Arc<Account>),
+}
+
+impl Maker {
+    fn of(owner: Owner<'_>) -> Self {
+        match owner {
+            Owner::Kernel(caller) => Self::Kernel {
+                caller,
+                _hold: ModuleHold::take(),
+            },
+            Owner::Context(account) => Self::Context(account.clone()),
+        }
+    }
 }
 
 impl Classic {
-    fn new(request: &Request, access: Access, owner: Owner<'_>) -> Result<Self, Refusal> {
-        let length = request.iova.length().ok_or(EINVAL)?;
-        let (ram, maker) = match owner {
-            Owner::Kernel(caller) => {
-                let ram = policy::is_ram(request.phys)?;
-                let _hold = ModuleHold::take();
-                (ram, Maker::Kernel { caller, _hold })
-            }
-            Owner::Context(account) => {
-                let (ram, refs) = request.reference()?;
-                // INVARIANT: Counted now.
-                account.ranged(length.get());
-                let account = account.clone();
-                (ram, Maker::Context { account, refs })
-            }
-        };
-        Ok(Self {
-            phys: request.phys.first(),
-            length,
-            access: if ram { access } else { access.mmio() },
-            maker,
-        })
+    /// Nothing yet.
+    fn nothing() -> Self {
+        Self {
+            phys: Phys::new(0),
+            length: None,
+            access: Access::READ,
+            maker: Maker::Nobody,
+            refs: PageRefs::none(),
+        }
     }
 
-    /// Lets its maker and its pages go.
-    fn clear(&mut self) {
-        if let Maker::Context { account, .. } = &self.maker {
-            account.unranged(self.length.get());
+    /// Becomes the mapping that `owner` asks for. It must hold nothing.
+    #[inline]
+    fn fill(&mut self, request: &Request, access: Access, owner: Owner<'_>) -> Result<(), Refusal> {
+        let length = request.iova.length().ok_or(EINVAL)?;
+        let (ram, refs) = match owner {
+            Owner::Kernel(_) => (policy::is_ram(request.phys)?, PageRefs::none()),
+            Owner::Context(_) => request.reference()?,
+        };
+        if !self.is_of(owner) {
+            self.maker = Maker::of(owner);
         }
-        // INVARIANT: Uncounted, and a context's no more.
-        self.maker = Maker::Nobody;
+        if let Maker::Context(account) = &self.maker {
+            // INVARIANT: Counted now.
+            account.ranged(length.get());
+        }
+        self.phys = request.phys.first();
+        self.length = Some(length);
+        self.access = if ram { access } else { access.mmio() };
+        self.refs = refs;
+        Ok(())
+    }
+
+    /// Lets its pages go, and a kernel client's hold on the module. A context's account is kept: the
+    /// next one is made through the same context.
+    #[inline]
+    fn clear(&mut self) {
+        // INVARIANT: Uncounted.
+        let length = self.length.take();
+        match (&self.maker, length) {
+            (Maker::Context(account), Some(length)) => account.unranged(length.get()),
+            (Maker::Kernel { .. }, _) => self.maker = Maker::Nobody,
+            _ => {}
+        }
+        self.refs = PageRefs::none();
     }
 
     /// Whether `owner` may remove it.
@@ -125,14 +153,14 @@ impl Classic {
     /// Whether this context made it.
     #[inline]
     pub(crate) fn is_of_context(&self, other: &Account) -> bool {
-        matches!(&self.maker, Maker::Context { account, .. } if account.is(other))
+        matches!(&self.maker, Maker::Context(account) if account.is(other))
     }
 
     /// The number of the context that made it, 0 for a kernel client's.
     #[inline]
     pub(crate) fn context(&self) -> u64 {
         match &self.maker {
-            Maker::Context { account, .. } => account.id,
+            Maker::Context(account) => account.id,
             Maker::Kernel { .. } | Maker::Nobody => 0,
         }
     }
@@ -144,19 +172,19 @@ impl Classic {
                 caller: *caller,
                 ..By::default()
             },
-            Maker::Context { account, .. } => account.by(),
+            Maker::Context(account) => account.by(),
             Maker::Nobody => By::default(),
         }
     }
 
     /// The physical range.
     pub(crate) fn run(&self) -> Option<Span<Phys>> {
-        Span::new(self.phys, self.length).ok()
+        Span::new(self.phys, self.length?).ok()
     }
 
     /// Never gives the memory back: a PF may still reach it.
     pub(crate) fn leak(self: Arc<Self>) {
-        if matches!(&self.maker, Maker::Context { refs, .. } if !refs.is_empty()) {
+        if !self.refs.is_empty() {
             pr_err!("the pages of that range are leaked\n");
         }
         core::mem::forget(self);
@@ -169,30 +197,28 @@ impl Drop for Classic {
     }
 }
 
-/// A mapping that is to be made, and the box for the first space. Made from what the last one lived in,
-/// if that was kept.
-fn boxed(spare: &Spare, classic: Classic) -> Result<(Slot, Arc<Classic>)> {
+/// The box for the first space of a mapping that is to be made, and what it is to be made of: what the
+/// last one lived in, if that was kept.
+#[inline]
+fn vacant_classic(spare: &Spare) -> Result<(Slot, Pin<UniqueArc<Classic>>)> {
     let mut slot = match spare.take() {
         Some(slot) => slot,
         None => vacant()?,
     };
-    let kept = match slot.value_mut().take() {
-        Entry::Classic(kept) => Arc::into_unique_or_drop(kept),
-        Entry::User(_) | Entry::Poisoned => None,
-    };
-    let classic = match kept {
-        Some(mut kept) => {
-            kept.set(classic);
-            kept.into()
+    let kept = slot.value_mut().take_classic();
+    match kept.and_then(Arc::into_unique_or_drop) {
+        Some(kept) => Ok((slot, kept)),
+        None => {
+            let fresh = UniqueArc::new(Classic::nothing(), GFP_KERNEL_ACCOUNT)?;
+            Ok((slot, Pin::new(fresh)))
         }
-        None => Arc::new(classic, GFP_KERNEL_ACCOUNT)?,
-    };
-    Ok((slot, classic))
+    }
 }
 
 /// Lets go of what was unmapped from the last space, and keeps what it lived in for the next one.
+#[inline]
 fn keep(spare: &Spare, mut slot: Slot) {
-    if let Entry::Classic(classic) = slot.value_mut().take() {
+    if let Some(classic) = slot.value_mut().take_classic() {
         // Unless someone looks at it, nobody else has it.
         if let Some(mut classic) = Arc::into_unique_or_drop(classic) {
             classic.clear();
@@ -269,15 +295,17 @@ pub(crate) fn map(
     size: u64,
     access: Access,
 ) -> Result<u64, Refusal> {
-    if config()?.vm {
-        return Ok(remap_size(size).max(size));
+    let host = host::lock();
+    if host.in_vm() {
+        return Ok(round_up(&host, size).map_or(0, Length::get).max(size));
     }
-    map_on_host(owner, spare, phys, iova, size, access)
+    map_on_host(host, owner, spare, phys, iova, size, access)
         .inspect_err(|why| tell(c"map", phys, iova, size, why))
 }
 
 #[inline]
 fn map_on_host(
+    host: HostGuard,
     owner: Owner<'_>,
     spare: &Spare,
     phys: u64,
@@ -288,7 +316,6 @@ fn map_on_host(
     if matches!(owner, Owner::Context(_)) {
         policy::check_caller()?;
     }
-    let host = host::lock();
     let request = Request::new(&host, phys, iova, size)?;
     if !host.usable() {
         return Err(Refusal::NoPf);
@@ -298,8 +325,9 @@ fn map_on_host(
     if away.any(|space| space.overlaps(request.iova)) {
         return Err(RangeError::Overlap.into());
     }
-    let classic = Classic::new(&request, access, owner)?;
-    let (slot, classic) = boxed(spare, classic)?;
+    let (slot, mut classic) = vacant_classic(spare)?;
+    classic.fill(&request, access, owner)?;
+    let classic = Arc::from(classic);
 
     let mut first = Some(slot);
     let usable = || host.spaces().filter(|space| space.usable());
@@ -333,22 +361,23 @@ pub(crate) fn unmap(
     size: u64,
     why: Why,
 ) -> Result<(), Refusal> {
-    if config()?.vm {
+    let host = host::lock();
+    if host.in_vm() {
         return Ok(());
     }
-    unmap_on_host(owner, spare, iova, size, why)
+    unmap_on_host(host, owner, spare, iova, size, why)
         .inspect_err(|why| tell(c"unmap", 0, iova, size, why))
 }
 
 #[inline]
 fn unmap_on_host(
+    host: HostGuard,
     owner: Owner<'_>,
     spare: &Spare,
     iova: u64,
     size: u64,
     why: Why,
 ) -> Result<(), Refusal> {
-    let host = host::lock();
     let length = round_up(&host, size)?;
     let iova = Iova::new(iova);
     if !iova.is_aligned(PAGE) {

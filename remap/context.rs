@@ -202,10 +202,16 @@ impl Context {
     }
 
     /// Makes sure that there is a space for its buffers, which the caller may map them in.
+    #[inline]
     fn prepare(&self) -> Result<(), Refusal> {
         if self.ready.load(Relaxed) {
             return Ok(());
         }
+        self.really_prepare()
+    }
+
+    #[inline(never)]
+    fn really_prepare(&self) -> Result<(), Refusal> {
         let space = self.space()?;
         user::check_caller(&space)?;
         // Whoever has to be asked again is asked where a buffer is mapped, too.

@@ -47,6 +47,8 @@ global_lock! {
     // SAFETY: `init` initialises it in the module's init, before anything can call in.
     pub(crate) unsafe(uninit) static HOST: Mutex<Host> = Host {
         spaces: KVec::new(),
+        in_vm: false,
+        granule: PAGE,
         generation: 0,
         last_id: 0,
         closed: false,
@@ -57,9 +59,12 @@ global_lock! {
 ///
 /// # Invariants
 ///
-/// At most one space is the owned one. A space that has ended is not listed.
+/// At most one space is the owned one. A space that has ended is not listed. `granule` is the largest
+/// one of a space.
 pub(crate) struct Host {
     spaces: KVec<Arc<Space>>,
+    in_vm: bool,
+    granule: u64,
     /// Grows with every PF that comes or goes.
     pub(crate) generation: u64,
     last_id: u64,
@@ -78,6 +83,7 @@ pub(crate) fn init_vm() -> Result {
     let mut host = lock();
     let space = Space::for_vm(host.next_id())?;
     host.spaces.push(space, GFP_KERNEL)?;
+    host.in_vm = true;
     Ok(())
 }
 
@@ -100,12 +106,24 @@ impl Host {
         self.spaces.iter().any(|space| space.usable())
     }
 
+    /// Whether the kernel runs in a VM, where nothing is done.
+    #[inline]
+    pub(crate) fn in_vm(&self) -> bool {
+        self.in_vm
+    }
+
     /// What sizes of mappings are multiples of.
+    #[inline]
     pub(crate) fn granule(&self) -> u64 {
-        self.spaces
-            .iter()
-            .map(|space| space.granule())
-            .fold(PAGE, u64::max)
+        self.granule
+    }
+
+    /// Notes that a PF came or went.
+    fn changed(&mut self) {
+        self.generation += 1;
+        let granules = self.spaces.iter().map(|space| space.granule());
+        // INVARIANT: The largest one.
+        self.granule = granules.fold(PAGE, u64::max);
     }
 
     /// The space that a context gets without choosing: the owned one, else the only shared one.
@@ -233,7 +251,7 @@ pub(crate) fn probe(dev: &pci::Device) -> Result {
         pr_err!("{address}: refused: {why}\n");
         return Err(why.errno());
     }
-    host.generation += 1;
+    host.changed();
     trace::attach(address, space.id, true);
     if translated {
         pr_info!("{address}: PF owned; it reaches only what is mapped\n");
@@ -253,7 +271,7 @@ pub(crate) fn remove(dev: &pci::Device) {
         .find(|space| space.leave(dev))
         .map(|space| space.id);
     if let Some(space) = left {
-        host.generation += 1;
+        host.changed();
         trace::detach(PciAddress::of(dev), space, true);
     }
     pr_info!("{}: PF released\n", PciAddress::of(dev));
@@ -279,7 +297,7 @@ pub(crate) fn bound(dev: &pci::Device) {
         pr_err!("{address}: PF of another driver cannot be used: {why}\n");
         return;
     }
-    host.generation += 1;
+    host.changed();
 }
 
 impl Host {
@@ -328,18 +346,22 @@ pub(crate) fn unbinding(dev: &pci::Device) {
     else {
         return;
     };
-    host.generation += 1;
     let others = host
         .spaces
         .get(index)
         .filter(|space| space.leave_others(dev))
         .map(|space| space.id);
-    if let Some(space) = others {
-        trace::detach(address, space, false);
-    } else if let Ok(space) = host.spaces.remove(index) {
-        drop(host);
+    let ended = match others {
+        Some(_) => None,
+        None => host.spaces.remove(index).ok(),
+    };
+    host.changed();
+    drop(host);
+    if let Some(space) = &ended {
         space.end();
-        trace::detach(address, space.id, false);
+    }
+    if let Some(id) = others.or(ended.map(|space| space.id)) {
+        trace::detach(address, id, false);
     }
     pr_info!("{address}: PF leaves with its driver\n");
 }
@@ -366,6 +388,7 @@ pub(crate) fn close() {
         space.end();
     }
     host.spaces.retain(|space| space.owned);
+    host.changed();
 }
 
 /// Ends all spaces. For the module's exit, when no PF, context or client is left.
@@ -373,6 +396,7 @@ pub(crate) fn shutdown() {
     let mut host = lock();
     // Nothing drops a static when the module goes, so what it holds is dropped here.
     let spaces = core::mem::replace(&mut host.spaces, KVec::new());
+    host.changed();
     drop(host);
     for space in &spaces {
         space.end();

@@ -125,11 +125,11 @@ impl PageRefs {
 impl Drop for PageRefs {
     #[inline]
     fn drop(&mut self) {
-        if self.last.count == 1 && self.others.is_none() {
+        match self.last.count {
+            0 if self.others.is_none() => {}
             // SAFETY: By the type invariant this owns the reference, and gives it back once.
-            unsafe { ffi::page_put(self.last.first) };
-        } else {
-            self.put_all();
+            1 if self.others.is_none() => unsafe { ffi::page_put(self.last.first) },
+            _ => self.put_all(),
         }
     }
 }

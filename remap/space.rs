@@ -145,7 +145,21 @@ impl Entry {
         core::mem::forget(core::mem::replace(self, entry));
     }
 
+    /// Takes out the classic mapping that it holds, and drops what else it may hold.
+    #[inline]
+    pub(crate) fn take_classic(&mut self) -> Option<Arc<Classic>> {
+        if !matches!(self, Entry::Classic(_)) {
+            self.clear();
+            return None;
+        }
+        match self.take() {
+            Entry::Classic(classic) => Some(classic),
+            Entry::User(_) | Entry::Poisoned => None,
+        }
+    }
+
     /// Takes out what it holds.
+    #[inline]
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Entry::Poisoned)
     }
