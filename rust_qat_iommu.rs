@@ -16,11 +16,11 @@ mod iova;
 mod remap;
 
 use remap::{
+    clock,
     config,
     device,
     exports,
     ffi,
-    history,
     host,
     owner, //
 };
@@ -61,7 +61,7 @@ impl Drop for SharedSpaces {
     }
 }
 
-/// Ends what is left of the spaces, and of what was kept for those who watch.
+/// Ends what is left of the spaces, and of what was kept.
 struct Spaces;
 
 impl Drop for Spaces {
@@ -69,14 +69,13 @@ impl Drop for Spaces {
         host::shutdown();
         exports::shutdown();
         owner::shutdown();
-        history::shutdown();
     }
 }
 
 impl HostLinks {
     fn new(vm: bool) -> Result<Self> {
         let spaces = Spaces;
-        history::init()?;
+        clock::init();
         if vm {
             host::init_vm()?;
             pr_info!("running in a VM: every map succeeds and nothing is done\n");

@@ -72,6 +72,19 @@ impl Access {
         self.0 & bindings::IOMMU_WRITE as c_int != 0
     }
 
+    /// As one byte.
+    #[inline]
+    pub(crate) fn pack(self) -> u8 {
+        let [low, ..] = self.0.to_le_bytes();
+        low
+    }
+
+    /// What it lets the PF do, of one as a byte.
+    pub(crate) fn unpack(byte: u8) -> Option<Self> {
+        let has = |bit: u32| u32::from(byte) & bit != 0;
+        Self::new(has(bindings::IOMMU_READ), has(bindings::IOMMU_WRITE))
+    }
+
     /// The same for device memory.
     pub(crate) fn mmio(self) -> Self {
         let cache = bindings::IOMMU_CACHE as c_int;

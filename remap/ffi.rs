@@ -96,7 +96,7 @@ extern "C" {
     fn qat_iommu_page_put(pfn: u64);
     fn qat_iommu_module_get();
     fn qat_iommu_module_put();
-    fn qat_iommu_now() -> u64;
+    fn qat_iommu_clock() -> u64;
     fn qat_iommu_caller(comm: *mut u8) -> c_int;
     fn qat_iommu_debugfs_create();
     fn qat_iommu_debugfs_remove();
@@ -271,9 +271,29 @@ impl Drop for ModuleHold {
 }
 
 /// The time, by the clock that stamps the kernel log, in nanoseconds.
-pub(crate) fn now() -> u64 {
+pub(crate) fn clock() -> u64 {
     // SAFETY: Reads a clock.
-    unsafe { qat_iommu_now() }
+    unsafe { qat_iommu_clock() }
+}
+
+/// The number of the present tick of the timer.
+#[inline]
+pub(crate) fn tick() -> u64 {
+    // SAFETY: The kernel writes the word as a whole.
+    unsafe { (&raw const bindings::jiffies).read_volatile() as u64 }
+}
+
+/// The processor's counter of cycles.
+#[inline]
+pub(crate) fn cycles() -> u64 {
+    // SAFETY: Every processor that a 64-bit kernel runs on has one.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// How far the counter gets in a millisecond, by what the kernel has measured; 0 if it cannot be used.
+pub(crate) fn cycles_per_millisecond() -> u64 {
+    // SAFETY: The kernel writes the word as a whole.
+    u64::from(unsafe { (&raw const bindings::tsc_khz).read_volatile() })
 }
 
 /// Number and name of the calling process.

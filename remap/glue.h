@@ -77,7 +77,7 @@ bool qat_iommu_ram_page_get(u64 pfn, bool *taken);
 void qat_iommu_page_put(u64 pfn);
 void qat_iommu_module_get(void);
 void qat_iommu_module_put(void);
-u64 qat_iommu_now(void);
+u64 qat_iommu_clock(void);
 int qat_iommu_caller(char *comm);
 void qat_iommu_log_refusal(const char *call, u64 phys, u64 iova, u64 size,
 			   int err, const char *why, int why_length);

@@ -444,7 +444,7 @@ void qat_iommu_module_put(void)
 }
 
 /* The time, by the clock that stamps the kernel log, in nanoseconds. */
-u64 qat_iommu_now(void)
+u64 qat_iommu_clock(void)
 {
 	return local_clock();
 }

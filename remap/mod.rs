@@ -5,9 +5,11 @@
 //! From the outside in: `device`, `exports` and `events` are where user space, kernel clients and
 //! the driver core enter; `classic` is what the calls mean; `host` and `space` hold the state;
 //! `domain`, `group`, `lease`, `pf`, `resv`, `pages` and `ffi` are the only files that call the kernel's C
-//! functions. `owner`, `history`, `trace` and `watch` are for those who watch a host. Lock order everywhere: device lock, `host::HOST`, a space's lock.
+//! functions. `owner`, `history`, `clock`, `trace` and `watch` are for those who watch a host. Lock
+//! order everywhere: device lock, `host::HOST`, a space's lock.
 
 pub(crate) mod classic;
+pub(crate) mod clock;
 pub(crate) mod config;
 mod context;
 pub(crate) mod device;

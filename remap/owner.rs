@@ -63,6 +63,30 @@ pub(crate) fn open_from(id: u64) -> Option<Arc<Account>> {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Comm([u8; ffi::COMM]);
 
+impl Comm {
+    /// As words.
+    #[inline]
+    pub(crate) fn words(&self) -> [u64; 2] {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
+        [
+            u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            u64::from_ne_bytes(rest),
+        ]
+    }
+
+    /// The one with these words.
+    pub(crate) fn of(words: [u64; 2]) -> Self {
+        let mut name = [0; ffi::COMM];
+        for (to, byte) in name
+            .iter_mut()
+            .zip(words.into_iter().flat_map(u64::to_ne_bytes))
+        {
+            *to = byte;
+        }
+        Self(name)
+    }
+}
+
 /// On one line: what is not printable, and the backslash, as `\x0a`; `-` for nobody's.
 impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

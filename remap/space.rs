@@ -17,6 +17,7 @@ pub(crate) use listing::{
 
 use super::{
     classic::Classic,
+    clock::Stamp,
     config::{
         config,
         SharedFixed, //
@@ -148,14 +149,15 @@ impl Entry {
     /// Takes out the classic mapping that it holds, and drops what else it may hold.
     #[inline]
     pub(crate) fn take_classic(&mut self) -> Option<Arc<Classic>> {
-        if !matches!(self, Entry::Classic(_)) {
+        let Entry::Classic(classic) = self else {
             self.clear();
             return None;
-        }
-        match self.take() {
-            Entry::Classic(classic) => Some(classic),
-            Entry::User(_) | Entry::Poisoned => None,
-        }
+        };
+        // SAFETY: It is read once, for what it was read from is overwritten without being dropped. (To
+        // take out the whole entry would be to copy a buffer's 80 bytes.)
+        let taken = unsafe { core::ptr::read(classic) };
+        core::mem::forget(self.take());
+        Some(taken)
     }
 
     /// Takes out what it holds.
@@ -1322,7 +1324,7 @@ impl State {
             }
         }
         if gone.len() > 0 {
-            let now = history::now();
+            let now = Stamp::now();
             for node in gone.iter() {
                 self.tell_gone(now, why, node.span(), node.value());
             }
@@ -1339,7 +1341,7 @@ impl State {
     }
 
     #[inline(always)]
-    fn tell_gone(&self, now: u64, why: Why, span: Span<Iova>, entry: &Entry) {
+    fn tell_gone(&self, now: Stamp, why: Why, span: Span<Iova>, entry: &Entry) {
         history::record(now, why, self.id, span, entry);
     }
 
@@ -1356,7 +1358,7 @@ impl State {
         if self.backing.as_ref().is_some_and(Backing::is_shared) {
             self.end_lease(span.first(), slot.value_mut());
         }
-        self.tell_gone(history::now(), why, span, slot.value());
+        self.tell_gone(Stamp::now(), why, span, slot.value());
         self.forget_backing();
         Ok(slot)
     }

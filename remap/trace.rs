@@ -110,12 +110,14 @@ pub(crate) fn map_user(space: u64, context: u64, span: Span<Iova>, va: u64) {
     mapped(space, context, span, va, true);
 }
 
+/// Whether someone traces [`unmap`].
+#[inline]
+pub(crate) fn unmap_is_traced() -> bool {
+    traced!(__tracepoint_unmap)
+}
+
 /// A mapping is gone from a space, and flushed.
-#[inline(always)]
 pub(crate) fn unmap(mapping: &Portrait, why: Why) {
-    if !traced!(__tracepoint_unmap) {
-        return;
-    }
     // SAFETY: Takes numbers, and a static string.
     unsafe {
         qat_iommu_trace_unmap(

@@ -144,7 +144,7 @@ fn mappings(out: &SeqFile, place: Place) -> Option<Place> {
 
 fn history(out: &SeqFile, place: Place) -> Option<Place> {
     let (number, past) = history::from(place.number)?;
-    seq_print!(out, "when={} {} ", past.when, past.mapping);
+    seq_print!(out, "when={} {} ", past.when.nanoseconds(), past.mapping);
     write_by(out, &past.mapping.by, Some(past.why.name()));
     Place::after(number)
 }

@@ -37,6 +37,7 @@ use kernel::{
 
 /// What backs a mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Kind {
     /// A physical range.
     Phys,
@@ -46,8 +47,12 @@ pub(crate) enum Kind {
     Poisoned,
 }
 
+impl Kind {
+    /// By their numbers.
+    pub(crate) const ALL: [Self; 3] = [Self::Phys, Self::User, Self::Poisoned];
+}
+
 /// What a mapping looks like from outside. Refers to nothing, so it can outlive the mapping.
-#[derive(Clone, Copy)]
 pub(crate) struct Portrait {
     pub(crate) space: u64,
     pub(crate) span: Span<Iova>,
@@ -59,55 +64,28 @@ pub(crate) struct Portrait {
 }
 
 impl Portrait {
-    /// Of nothing.
-    pub(crate) fn nothing() -> Self {
-        Self {
-            space: 0,
-            span: Span::between(Iova::MIN, Iova::MIN),
-            kind: Kind::Poisoned,
-            access: Access::READ,
-            backing: 0,
-            by: By::default(),
-        }
-    }
-
     /// Of the entry at `span` of the space with this number.
-    pub(super) fn new(space: u64, span: Span<Iova>, entry: &Entry) -> Self {
-        let mut portrait = Self::nothing();
-        portrait.draw(space, span, entry);
-        portrait
-    }
-
-    /// What is there is nobody's.
-    #[cold]
-    fn blank(&mut self) {
-        let (space, span) = (self.space, self.span);
-        *self = Self {
+    #[inline(always)]
+    pub(crate) fn new(space: u64, span: Span<Iova>, entry: &Entry) -> Self {
+        let (kind, access, backing, by) = match entry {
+            Entry::User(user) => (
+                Kind::User,
+                user.pins.access(),
+                user.pins.buffer().va(),
+                user.pins.account().by(),
+            ),
+            Entry::Classic(classic) => {
+                (Kind::Phys, classic.access, classic.phys.raw(), classic.by())
+            }
+            Entry::Poisoned => (Kind::Poisoned, Access::READ, 0, By::default()),
+        };
+        Self {
             space,
             span,
-            ..Self::nothing()
-        };
-    }
-
-    /// Makes it that of the entry at `span` of the space with this number.
-    #[inline(always)]
-    pub(crate) fn draw(&mut self, space: u64, span: Span<Iova>, entry: &Entry) {
-        self.space = space;
-        self.span = span;
-        match entry {
-            Entry::User(user) => {
-                self.kind = Kind::User;
-                self.access = user.pins.access();
-                self.backing = user.pins.buffer().va();
-                self.by = user.pins.account().by();
-            }
-            Entry::Classic(classic) => {
-                self.kind = Kind::Phys;
-                self.access = classic.access;
-                self.backing = classic.phys.raw();
-                self.by = classic.by();
-            }
-            Entry::Poisoned => self.blank(),
+            kind,
+            access,
+            backing,
+            by,
         }
     }
 }
