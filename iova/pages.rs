@@ -6,6 +6,7 @@ use core::{cmp, num::NonZeroU64};
 
 use super::{
     addr::{Address, Iova, Length, Phys, PAGE},
+    allocate::align::Alignment,
     span::Span,
 };
 
@@ -31,8 +32,8 @@ impl PageSizes {
 
     /// What addresses and sizes of mappings are multiples of: the smallest page, but no less than
     /// the processor's.
-    pub(crate) fn granule(self) -> u64 {
-        cmp::max(self.smallest(), PAGE)
+    pub(crate) fn granule(self) -> Alignment {
+        Alignment::new(self.smallest()).unwrap_or(Alignment::PAGE)
     }
 
     /// The smallest and the largest page with which runs are mapped that follow each other from
@@ -106,11 +107,11 @@ impl PageSizes {
         let larger = self.bitmap() & PAGE.wrapping_mul(2).wrapping_neg();
         (larger != 0).then(|| larger & larger.wrapping_neg())
     }
+}
 
-    /// The remap size of `bytes`: the next multiple of the granule. `None` for 0, and if the
-    /// multiple is more than 64 bits hold.
-    pub(crate) fn round_up(self, bytes: u64) -> Option<Length> {
-        let mask = self.granule().wrapping_sub(1);
-        Length::new(bytes.checked_add(mask)? & !mask).ok()
-    }
+/// The remap size of `bytes`: the next multiple of the granule. `None` for 0, and if the multiple is more
+/// than 64 bits hold.
+#[inline]
+pub(crate) fn remap_size(granule: Alignment, bytes: u64) -> Option<Length> {
+    Length::new(granule.round_up(bytes)?).ok()
 }

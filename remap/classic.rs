@@ -30,8 +30,7 @@ use super::{
     space::{
         vacant,
         Entry,
-        Slot,
-        Unmapped, //
+        Slot, //
     },
     spare::Spare, //
 };
@@ -44,7 +43,7 @@ use crate::iova::{
         PAGE, //
     },
     error::Error as RangeError,
-    pages::PageSizes,
+    pages,
     span::Span, //
 };
 use core::ptr;
@@ -66,6 +65,8 @@ pub(crate) struct Classic {
     length: Option<Length>,
     pub(crate) access: Access,
     maker: Maker,
+    /// How listings name it.
+    pub(crate) by: By,
     /// A context's memory that can be kept from being given to someone else. A kernel client frees its
     /// memory itself, after the unmap.
     refs: PageRefs,
@@ -76,7 +77,7 @@ enum Maker {
     /// Nobody any more: it is kept for the next one.
     Nobody,
     /// A kernel client, which keeps the module loaded.
-    Kernel { caller: usize, _hold: ModuleHold },
+    Kernel { _hold: ModuleHold },
     /// A context.
     Context(Arc<Account>),
 }
@@ -84,8 +85,7 @@ enum Maker {
 impl Maker {
     fn of(owner: Owner<'_>) -> Self {
         match owner {
-            Owner::Kernel(caller) => Self::Kernel {
-                caller,
+            Owner::Kernel(_) => Self::Kernel {
                 _hold: ModuleHold::take(),
             },
             Owner::Context(account) => Self::Context(account.clone()),
@@ -101,6 +101,7 @@ impl Classic {
             length: None,
             access: Access::READ,
             maker: Maker::Nobody,
+            by: By::default(),
             refs: PageRefs::none(),
         }
     }
@@ -115,6 +116,7 @@ impl Classic {
         };
         if !self.is_of(owner) {
             self.maker = Maker::of(owner);
+            self.by = owner.by();
         }
         if let Maker::Context(account) = &self.maker {
             // INVARIANT: Counted now.
@@ -154,27 +156,6 @@ impl Classic {
     #[inline]
     pub(crate) fn is_of_context(&self, other: &Account) -> bool {
         matches!(&self.maker, Maker::Context(account) if account.is(other))
-    }
-
-    /// The number of the context that made it, 0 for a kernel client's.
-    #[inline]
-    pub(crate) fn context(&self) -> u64 {
-        match &self.maker {
-            Maker::Context(account) => account.id,
-            Maker::Kernel { .. } | Maker::Nobody => 0,
-        }
-    }
-
-    /// How listings name its maker.
-    pub(crate) fn by(&self) -> By {
-        match &self.maker {
-            Maker::Kernel { caller, .. } => By {
-                caller: *caller,
-                ..By::default()
-            },
-            Maker::Context(account) => account.by(),
-            Maker::Nobody => By::default(),
-        }
     }
 
     /// The physical range.
@@ -268,9 +249,7 @@ impl Request {
 /// The remap size of `size`.
 fn round_up(host: &Host, size: u64) -> Result<Length, Refusal> {
     Length::new(size)?;
-    PageSizes::new(host.granule())
-        .and_then(|pages| pages.round_up(size))
-        .ok_or(RangeError::Wrap.into())
+    pages::remap_size(host.granule(), size).ok_or(RangeError::Wrap.into())
 }
 
 /// What `icp_sal_iommu_get_remap_size` answers: 0 for 0 and for what cannot be rounded up.
@@ -394,19 +373,20 @@ fn unmap_on_host(
             Refusal::NoPf
         });
     };
-    if matches!(why, Why::Force) {
-        pr_info!("the mapping {span:?} of a kernel client is removed by force\n");
-    }
-    let mut poisoned = first.left.is_err();
+    let mut poisoned = first.is_err();
     for space in spaces {
-        // The others may hold another one there.
-        let same = |held: &Classic| ptr::eq(held, first.classic);
-        if let Some(Unmapped { left: Err(_), .. }) = space.unmap(span, same, why) {
+        let unmapped = match &first {
+            Ok(slot) => slot.value().classic(),
+            Err(leaked) => leaked.0,
+        };
+        // They may hold another one there.
+        let same = |held: &Classic| ptr::eq(held, unmapped);
+        if let Some(Err(_)) = space.unmap(span, same, why) {
             poisoned = true;
         }
     }
     drop(host);
-    if let Ok(slot) = first.left {
+    if let Ok(slot) = first {
         keep(spare, slot);
     }
     if poisoned {

@@ -294,11 +294,7 @@ impl Context {
             return Err(Refusal::UnknownFlag.errno());
         }
         if unmap.flags & QAT_IOMMU_UNMAP_FORCE != 0 {
-            policy::check_rawio().map_err(Refusal::errno)?;
-            // Whichever client it was; should it live and unmap its range, that fails.
-            let (client, spare) = (Owner::Kernel(0), &self.spare_classic);
-            return classic::unmap(client, spare, unmap.iova, unmap.length, Why::Force)
-                .map_err(Refusal::errno);
+            return self.unmap_forced(unmap.iova, unmap.length);
         }
         if self.account().has_buffers() {
             if let Ok(span) = user::range(unmap.iova, unmap.length) {
@@ -311,6 +307,16 @@ impl Context {
         let (owner, spare) = (self.owner(), &self.spare_classic);
         let result = classic::unmap(owner, spare, unmap.iova, unmap.length, Why::Unmap);
         result.map_err(|why| self.why_missing(why).errno())
+    }
+
+    /// What a kernel client left, whichever it was; should it live and unmap its range, that fails.
+    #[inline(never)]
+    fn unmap_forced(&self, iova: u64, length: u64) -> Result {
+        policy::check_rawio().map_err(Refusal::errno)?;
+        let (client, spare) = (Owner::Kernel(0), &self.spare_classic);
+        classic::unmap(client, spare, iova, length, Why::Force).map_err(Refusal::errno)?;
+        pr_info!("the mapping of {length:#x} bytes at {iova:#x} of a kernel client is removed by force\n");
+        Ok(())
     }
 
     /// Why something is not mapped: the space may have ended with its shared PF.
@@ -371,7 +377,7 @@ impl Context {
         result
     }
 
-    #[inline]
+    #[inline(always)]
     fn pin(&self, wanted: &Wanted, access: Access, mut slot: Slot) -> Result<Slot, Refusal> {
         let sequence = self.sequence.fetch_add(1, Relaxed);
         user::pin(wanted, self.account.get(), sequence, access, &mut slot)?;

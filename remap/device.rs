@@ -44,23 +44,34 @@ impl MiscDevice for Context {
     }
 
     fn ioctl(me: Pin<&Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
-        match cmd {
-            INFO => me.info(arg)?,
-            ATTACH => me.attach(arg)?,
-            MAP_PHYS => me.map_phys(arg)?,
-            UNMAP => me.unmap(arg)?,
-            MAP_USER => me.map_user(arg)?,
-            UNMAP_USER => me.unmap_user(arg)?,
-            QUERY => me.query(arg)?,
-            MAP_USER_BATCH => me.map_user_batch(arg)?,
-            UNMAP_BATCH => me.unmap_batch(arg)?,
-            _ => return Err(ENOTTY),
+        // Those that programs call again and again.
+        if cmd == UNMAP {
+            me.unmap(arg)?;
+        } else if cmd == MAP_USER {
+            me.map_user(arg)?;
+        } else if cmd == MAP_PHYS {
+            me.map_phys(arg)?;
+        } else {
+            others(&me, cmd, arg)?;
         }
         Ok(0)
     }
 
     fn show_fdinfo(me: Pin<&Self>, out: &SeqFile, _file: &File) {
         me.show(out);
+    }
+}
+
+#[inline(never)]
+fn others(context: &Context, cmd: u32, arg: usize) -> Result {
+    match cmd {
+        INFO => context.info(arg),
+        ATTACH => context.attach(arg),
+        UNMAP_USER => context.unmap_user(arg),
+        QUERY => context.query(arg),
+        MAP_USER_BATCH => context.map_user_batch(arg),
+        UNMAP_BATCH => context.unmap_batch(arg),
+        _ => Err(ENOTTY),
     }
 }
 

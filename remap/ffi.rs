@@ -76,6 +76,8 @@ extern "C" {
         mapped: *mut Mapped,
     ) -> isize;
     pub(super) fn qat_iommu_read_words(to: *mut u64, from: usize, words: usize) -> bool;
+    pub(super) fn qat_iommu_read_three(to: *mut u64, from: usize) -> bool;
+    pub(super) fn qat_iommu_read_five(to: *mut u64, from: usize) -> bool;
     pub(super) fn qat_iommu_write_word(value: u64, to: usize) -> bool;
     pub(super) fn qat_iommu_unmap_now(
         domain: *mut bindings::iommu_domain,

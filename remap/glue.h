@@ -59,6 +59,8 @@ ssize_t qat_iommu_map_runs(struct iommu_domain *domain, unsigned long iova,
 			   unsigned long count, u64 is_long, int prot,
 			   struct qat_iommu_mapped *mapped);
 bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words);
+bool qat_iommu_read_three(u64 *to, const u64 __user *from);
+bool qat_iommu_read_five(u64 *to, const u64 __user *from);
 bool qat_iommu_write_word(u64 value, u64 __user *to);
 size_t qat_iommu_unmap_now(struct iommu_domain *domain, unsigned long iova,
 			   size_t size);

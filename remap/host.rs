@@ -27,10 +27,8 @@ use super::{
     trace, //
 };
 use crate::iova::{
-    addr::{
-        Iova,
-        PAGE, //
-    },
+    addr::Iova,
+    allocate::align::Alignment,
     span::Span, //
 };
 use kernel::{
@@ -48,7 +46,7 @@ global_lock! {
     pub(crate) unsafe(uninit) static HOST: Mutex<Host> = Host {
         spaces: KVec::new(),
         in_vm: false,
-        granule: PAGE,
+        granule: Alignment::PAGE,
         generation: 0,
         last_id: 0,
         closed: false,
@@ -64,7 +62,7 @@ global_lock! {
 pub(crate) struct Host {
     spaces: KVec<Arc<Space>>,
     in_vm: bool,
-    granule: u64,
+    granule: Alignment,
     /// Grows with every PF that comes or goes.
     pub(crate) generation: u64,
     last_id: u64,
@@ -114,7 +112,7 @@ impl Host {
 
     /// What sizes of mappings are multiples of.
     #[inline]
-    pub(crate) fn granule(&self) -> u64 {
+    pub(crate) fn granule(&self) -> Alignment {
         self.granule
     }
 
@@ -123,7 +121,9 @@ impl Host {
         self.generation += 1;
         let granules = self.spaces.iter().map(|space| space.granule());
         // INVARIANT: The largest one.
-        self.granule = granules.fold(PAGE, u64::max);
+        self.granule = granules
+            .filter_map(|granule| Alignment::new(granule).ok())
+            .fold(Alignment::PAGE, Alignment::max);
     }
 
     /// The space that a context gets without choosing: the owned one, else the only shared one.

@@ -270,15 +270,18 @@ fault:
 /* Copies 64-bit words from user space, each once. */
 bool qat_iommu_read_words(u64 *to, const u64 __user *from, unsigned long words)
 {
-	/* The structures of an unmap and a map: no loop. */
-	switch (words) {
-	case 3:
-		return read_words(to, from, 3);
-	case 5:
-		return read_words(to, from, 5);
-	default:
-		return read_words(to, from, words);
-	}
+	return read_words(to, from, words);
+}
+
+/* The same for the structures of an unmap and of a map: no loop. */
+bool qat_iommu_read_three(u64 *to, const u64 __user *from)
+{
+	return read_words(to, from, 3);
+}
+
+bool qat_iommu_read_five(u64 *to, const u64 __user *from)
+{
+	return read_words(to, from, 5);
 }
 
 bool qat_iommu_write_word(u64 value, u64 __user *to)

@@ -249,6 +249,19 @@ pub(crate) enum Owner<'a> {
     Context(&'a Arc<Account>),
 }
 
+impl Owner<'_> {
+    /// How listings name it.
+    pub(crate) fn by(self) -> By {
+        match self {
+            Owner::Kernel(caller) => By {
+                caller,
+                ..By::default()
+            },
+            Owner::Context(account) => account.by(),
+        }
+    }
+}
+
 /// How listings name the maker of a mapping: a context and its process, or the address in a kernel
 /// client; all 0 for nobody.
 #[derive(Clone, Copy, Default)]

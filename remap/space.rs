@@ -125,6 +125,14 @@ impl Entry {
         matches!(self, Entry::User(user) if user.pins.account().is(account))
     }
 
+    /// Which classic mapping it is; null if none.
+    pub(crate) fn classic(&self) -> *const Classic {
+        match self {
+            Entry::Classic(classic) => Arc::as_ptr(classic),
+            Entry::User(_) | Entry::Poisoned => core::ptr::null(),
+        }
+    }
+
     /// The buffer that it is.
     pub(crate) fn user(&self) -> Option<&UserMapping> {
         match self {
@@ -229,13 +237,8 @@ const _: () = assert!(size_of::<Node<Entry>>() <= 128);
 /// The box that an entry lives in; made before any lock is taken or anything is programmed.
 pub(crate) type Slot = KBox<Node<Entry>>;
 
-/// A classic mapping that was unmapped from a space.
-pub(crate) struct Unmapped {
-    /// Which it was; for as long as `left` lives no other is there.
-    pub(crate) classic: *const Classic,
-    /// What is left of it. If the range is poisoned, the mapping lives on, leaked.
-    pub(crate) left: Result<Slot, Poisoned>,
-}
+/// What lives on, leaked, because its range is poisoned: a classic mapping, or a buffer (null).
+pub(crate) struct Leaked(pub(crate) *const Classic);
 
 /// One that is given its range and its entry when they are known.
 pub(crate) fn vacant() -> Result<Slot> {
@@ -432,7 +435,8 @@ impl Space {
     fn note_granule(&self, state: &State) {
         let granule = match &state.backing {
             Some(backing) if state.vm || !state.pfs.is_empty() => {
-                backing.page_sizes().map_or(PAGE, PageSizes::granule)
+                let granule = backing.page_sizes().map(PageSizes::granule);
+                granule.unwrap_or(Alignment::PAGE).get()
             }
             _ => 0,
         };
@@ -716,7 +720,7 @@ impl Space {
             .ok_or(RangeError::NotFound)?;
         guard
             .unmap(slot, Why::Unmap)
-            .map_err(|Poisoned| Refusal::Poisoned)
+            .map_err(|_leaked| Refusal::Poisoned)
     }
 
     /// Unmaps several pinned buffers of a context, or none, with one flush; on failure the range is
@@ -762,18 +766,11 @@ impl Space {
         span: Span<Iova>,
         wanted: impl Fn(&Classic) -> bool,
         why: Why,
-    ) -> Option<Unmapped> {
+    ) -> Option<Result<Slot, Leaked>> {
         let held = |entry: &Entry| matches!(entry, Entry::Classic(held) if wanted(held));
         let mut guard = self.state.lock();
         let slot = guard.strike(span, held)?;
-        let classic = match slot.value() {
-            Entry::Classic(classic) => Arc::as_ptr(classic),
-            Entry::User(_) | Entry::Poisoned => core::ptr::null(),
-        };
-        Some(Unmapped {
-            classic,
-            left: guard.unmap(slot, why),
-        })
+        Some(guard.unmap(slot, why))
     }
 
     /// Unmaps every classic mapping of a context that closes. Called with the host locked.
@@ -1031,7 +1028,7 @@ impl State {
         };
         match classic.program(backing, span) {
             Ok(()) => {
-                trace::map_phys(self.id, classic.context(), span, classic.phys.raw());
+                trace::map_phys(self.id, classic.by.context, span, classic.phys.raw());
                 Ok(())
             }
             Err(failed) => Err(self.unmade(span, failed)),
@@ -1051,7 +1048,7 @@ impl State {
     }
 
     /// Maps a pinned buffer. A refused one stays in `slot`, unless its range is poisoned.
-    #[inline]
+    #[inline(always)]
     fn map_user(&mut self, slot: &mut Option<Slot>, place: Place) -> Result<Span<Iova>, Refusal> {
         let node = slot.as_mut().ok_or(Refusal::NoPf)?;
         let Entry::User(user) = node.value_mut() else {
@@ -1080,12 +1077,13 @@ impl State {
             *slot = Some(node);
             return Err(error.into());
         }
-        let made = match (&self.backing, phys) {
-            (Some(backing), Some(phys)) if !backing.is_shared() => {
-                let made = backing.map(span, phys.first(), access);
-                made.map_err(|failed| self.unmade(span, failed))
-            }
-            _ => self.program(span),
+        let alone = phys.zip(self.backing.as_ref().filter(|backing| !backing.is_shared()));
+        let made = match alone {
+            Some((phys, backing)) => match backing.map(span, phys.first(), access) {
+                Ok(()) => Ok(()),
+                Err(failed) => Err(self.unmade(span, failed)),
+            },
+            None => self.program(span),
         };
         if let Err((why, mut node)) = made {
             if let Some(node) = &mut node {
@@ -1214,7 +1212,7 @@ impl State {
     }
 
     /// Finds the place for a buffer, and whether it was chosen here: then it is free.
-    #[inline]
+    #[inline(always)]
     fn place(
         &mut self,
         user: &mut UserMapping,
@@ -1347,12 +1345,13 @@ impl State {
 
     /// Unmaps what was taken out; if the IOMMU did not remove it, it is recorded again as poisoned.
     #[inline(always)]
-    fn unmap(&mut self, mut slot: Slot, why: Why) -> Result<Slot, Poisoned> {
+    fn unmap(&mut self, mut slot: Slot, why: Why) -> Result<Slot, Leaked> {
         let span = slot.span();
         if let Some(backing) = &self.backing {
-            if let Err(poisoned) = backing.unmap(span) {
+            if let Err(Poisoned) = backing.unmap(span) {
+                let leaked = Leaked(slot.value().classic());
                 self.poison(slot);
-                return Err(poisoned);
+                return Err(leaked);
             }
         }
         if self.backing.as_ref().is_some_and(Backing::is_shared) {

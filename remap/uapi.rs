@@ -28,7 +28,7 @@ use kernel::transmute::{
 ///
 /// It consists of integers without padding between or after them, and begins with its size as
 /// an `u32`.
-pub(crate) unsafe trait Wire: AsBytes + FromBytes + Default {
+pub(crate) unsafe trait Wire: AsBytes + FromBytes {
     /// What it says its size is.
     fn size(&self) -> u32;
 }

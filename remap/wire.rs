@@ -12,7 +12,8 @@ use core::{
     mem::{
         align_of,
         size_of,
-        size_of_val, //
+        size_of_val,
+        MaybeUninit, //
     }, //
 };
 use kernel::{
@@ -40,10 +41,9 @@ impl<T: Wire> Received<T> {
     /// Reads the structure that the ioctl argument points to.
     #[inline]
     pub(super) fn read(arg: usize) -> Result<Self> {
-        let mut value = T::default();
-        if !read_words(&mut value, arg) {
+        let Some(value) = read_words::<T>(arg) else {
             return Err(Self::refuse(arg));
-        }
+        };
         // None has grown since its first version, so all that is known is there.
         let size = usize::try_from(value.size()).map_err(|_| E2BIG)?;
         if size != size_of::<T>() {
@@ -107,11 +107,21 @@ const fn whole_words<T>() {
 
 /// Reads a structure, each word of it once.
 #[inline]
-fn read_words<T: Wire>(value: &mut T, from: usize) -> bool {
+fn read_words<T: Wire>(from: usize) -> Option<T> {
     const { whole_words::<T>() };
     let words = size_of::<T>() / size_of::<u64>();
-    // SAFETY: The structure has as many words, and any bit pattern is valid in it.
-    unsafe { ffi::qat_iommu_read_words(core::ptr::from_mut(value).cast(), from, words) }
+    let mut value = MaybeUninit::<T>::uninit();
+    let to = value.as_mut_ptr().cast();
+    // SAFETY: There is room for as many words.
+    let read = unsafe {
+        match words {
+            3 => ffi::qat_iommu_read_three(to, from),
+            5 => ffi::qat_iommu_read_five(to, from),
+            _ => ffi::qat_iommu_read_words(to, from, words),
+        }
+    };
+    // SAFETY: Each of its words was read, and any bit pattern is valid in it.
+    read.then(|| unsafe { value.assume_init() })
 }
 
 /// Refuses a tail that this kernel does not know and that is not zero.

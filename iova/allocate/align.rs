@@ -44,7 +44,8 @@ impl Alignment {
     }
 
     /// The lowest multiple that is not below `address`, if there is one.
-    fn round_up(self, address: u64) -> Option<u64> {
+    #[inline]
+    pub(crate) fn round_up(self, address: u64) -> Option<u64> {
         let mask = self.0.wrapping_sub(1);
         Some(address.checked_add(mask)? & !mask)
     }

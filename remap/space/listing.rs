@@ -67,17 +67,15 @@ impl Portrait {
     /// Of the entry at `span` of the space with this number.
     #[inline(always)]
     pub(crate) fn new(space: u64, span: Span<Iova>, entry: &Entry) -> Self {
-        let (kind, access, backing, by) = match entry {
-            Entry::User(user) => (
-                Kind::User,
-                user.pins.access(),
-                user.pins.buffer().va(),
-                user.pins.account().by(),
-            ),
-            Entry::Classic(classic) => {
-                (Kind::Phys, classic.access, classic.phys.raw(), classic.by())
-            }
-            Entry::Poisoned => (Kind::Poisoned, Access::READ, 0, By::default()),
+        let (kind, access, backing, by) = if let Entry::User(user) = entry {
+            let pins = &user.pins;
+            let va = pins.buffer().va();
+            (Kind::User, pins.access(), va, pins.account().by())
+        } else if let Entry::Classic(classic) = entry {
+            let phys = classic.phys.raw();
+            (Kind::Phys, classic.access, phys, classic.by)
+        } else {
+            (Kind::Poisoned, Access::READ, 0, By::default())
         };
         Self {
             space,

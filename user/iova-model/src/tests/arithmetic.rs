@@ -9,7 +9,7 @@ use crate::iova::{
     addr::{Address, Iova, Length, Phys, PAGE},
     allocate::align::{best_alignment, Alignment},
     error::Error,
-    pages::PageSizes,
+    pages::{remap_size, PageSizes},
     span::Span,
 };
 
@@ -133,34 +133,40 @@ fn every_reason_is_one_distinct_line() {
 }
 
 #[test]
-fn remap_size() {
+fn sizes_are_rounded_up() {
     let intel = PageSizes::new(INTEL).unwrap();
     assert_eq!(intel.smallest(), PAGE);
-    assert_eq!(intel.round_up(0), None);
-    assert_eq!(intel.round_up(1), Some(length(PAGE)));
-    assert_eq!(intel.round_up(PAGE), Some(length(PAGE)));
-    assert_eq!(intel.round_up(PAGE + 1), Some(length(2 * PAGE)));
+    assert_eq!(remap_size(intel.granule(), 0), None);
+    assert_eq!(remap_size(intel.granule(), 1), Some(length(PAGE)));
+    assert_eq!(remap_size(intel.granule(), PAGE), Some(length(PAGE)));
+    assert_eq!(
+        remap_size(intel.granule(), PAGE + 1),
+        Some(length(2 * PAGE))
+    );
     let most = PAGE.wrapping_neg();
-    assert_eq!(intel.round_up(most), Some(length(most)));
-    assert_eq!(intel.round_up(most + 1), None);
-    assert_eq!(intel.round_up(u64::MAX), None);
+    assert_eq!(remap_size(intel.granule(), most), Some(length(most)));
+    assert_eq!(remap_size(intel.granule(), most + 1), None);
+    assert_eq!(remap_size(intel.granule(), u64::MAX), None);
 }
 
 #[test]
 fn remap_size_follows_the_smallest_page() {
     let large = PageSizes::new(0x1_0000 | M2).unwrap();
-    assert_eq!(large.round_up(1), Some(length(0x1_0000)));
-    assert_eq!(large.round_up(0x1_0001), Some(length(0x2_0000)));
+    assert_eq!(remap_size(large.granule(), 1), Some(length(0x1_0000)));
+    assert_eq!(
+        remap_size(large.granule(), 0x1_0001),
+        Some(length(0x2_0000))
+    );
     // Nothing smaller than the processor's page, whatever the IOMMU can.
     let small = PageSizes::new(0x200 | PAGE).unwrap();
     assert_eq!(small.smallest(), 0x200);
-    assert_eq!(small.round_up(0x201), Some(length(PAGE)));
+    assert_eq!(remap_size(small.granule(), 0x201), Some(length(PAGE)));
     assert_eq!(
-        PageSizes::new(1 << 63).unwrap().round_up(1),
+        remap_size(PageSizes::new(1 << 63).unwrap().granule(), 1),
         Some(length(1 << 63))
     );
     assert_eq!(
-        PageSizes::new(1 << 63).unwrap().round_up((1 << 63) + 1),
+        remap_size(PageSizes::new(1 << 63).unwrap().granule(), (1 << 63) + 1),
         None
     );
     assert_eq!(PageSizes::new(0), None);
@@ -283,10 +289,10 @@ proptest! {
     #[test]
     fn round_up_is_the_next_multiple(bytes: u64, bitmap in 1_u64..) {
         let sizes = PageSizes::new(bitmap).unwrap();
-        let granule = u128::from(sizes.granule());
+        let granule = u128::from(sizes.granule().get());
         let wanted = u128::from(bytes).div_ceil(granule) * granule;
         let wanted = u64::try_from(wanted).ok().filter(|&bytes| bytes != 0);
-        prop_assert_eq!(sizes.round_up(bytes).map(Length::get), wanted);
+        prop_assert_eq!(remap_size(sizes.granule(), bytes).map(Length::get), wanted);
     }
 }
 
