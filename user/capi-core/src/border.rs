@@ -19,6 +19,25 @@ pub fn status(call: &str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
     }
 }
 
+/// [`status`] for a body that leaves errno alone by itself when it succeeds, as a system call of
+/// this library does, and what [`keeping_errno`] runs.
+#[inline]
+pub fn plain_status(call: &str, body: impl FnOnce() -> Result<(), Failure>) -> i32 {
+    match run(call, body) {
+        Some(()) => SUCCESS,
+        None => FAIL,
+    }
+}
+
+/// Runs something that may change errno, and puts back what it was before.
+pub fn keeping_errno<T>(body: impl FnOnce() -> T) -> T {
+    let errno = Errno::of_this_thread();
+    let before = errno.get();
+    let result = body();
+    errno.set(before);
+    result
+}
+
 /// Runs the body of the exported function `call`, which returns a size, 0 for a
 /// failure.
 #[inline]
@@ -36,24 +55,28 @@ pub fn value<T>(call: &str, failed: T, body: impl FnOnce() -> Result<T, Failure>
 fn cross<T>(call: &str, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
     let errno = Errno::of_this_thread();
     let before = errno.get();
+    let value = run(call, body)?;
+    errno.set(before);
+    Some(value)
+}
+
+#[inline]
+fn run<T>(call: &str, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
     // Unwind safety: what the bodies share with later calls is one atomic pointer,
     // which is always whole.
     match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(value)) => {
-            errno.set(before);
-            return Some(value);
-        }
-        Ok(Err(failure)) => failed(call, &failure, errno),
-        Err(_) => failed(call, &panicked(), errno),
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(failure)) => failed(call, &failure),
+        Err(_) => failed(call, &panicked()),
     }
     None
 }
 
 #[cold]
 #[inline(never)]
-fn failed(call: &str, failure: &Failure, errno: Errno) {
+fn failed(call: &str, failure: &Failure) {
     failure.report(call);
-    errno.set(failure.errno());
+    Errno::of_this_thread().set(failure.errno());
 }
 
 #[cold]
@@ -78,6 +101,20 @@ mod tests {
         });
         assert_eq!((result, errno.get()), (0, libc::ESRCH));
         assert_eq!(size("test", || Ok(4096)), 4096);
+    }
+
+    #[test]
+    fn what_keeps_errno_keeps_it() {
+        let errno = Errno::of_this_thread();
+        errno.set(libc::ESRCH);
+        let result = plain_status("test", || {
+            keeping_errno(|| errno.set(libc::ENOMEM));
+            Ok(())
+        });
+        assert_eq!((result, errno.get()), (0, libc::ESRCH));
+        let failing = || Err(Failure::new(libc::EEXIST, "mapped"));
+        assert_eq!(plain_status("test", || keeping_errno(failing)), -1);
+        assert_eq!(errno.get(), libc::EEXIST);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod settings;
 mod slot;
 mod wiped;
 
-pub use border::{size, status, value};
+pub use border::{keeping_errno, plain_status, size, status, value};
 pub use debug::{say, warn};
 pub use failure::Failure;
 pub use per_process::PerProcess;

@@ -3,6 +3,7 @@
 //! after the program has closed its descriptor.
 
 use crate::{
+    border::keeping_errno,
     debug,
     fork_mark::ForkMark,
     settings::Settings,
@@ -74,6 +75,8 @@ impl Process {
     /// its number since: no other driver of the kernel has commands of the letter `q` from
     /// 0x80 up, and the answer to an unknown one is an error.
     ///
+    /// Where it succeeds, errno is as it was if the call leaves it alone.
+    ///
     /// The call is one that can be copied: what it holds need not be in memory for the sake
     /// of the second time.
     ///
@@ -137,10 +140,10 @@ impl Process {
             }
             // The descriptor is not ours any more: the error is of no interest.
         }
-        match self.reach()? {
+        keeping_errno(|| match self.reach()? {
             Reach::Module(context) => Ok(Some(call(context)?)),
             Reach::NothingToDo => Ok(None),
-        }
+        })
     }
 
     fn open(&self) -> Result<Option<Opened>, Failure> {

@@ -5,7 +5,7 @@
 use libc::{EINVAL, ENOENT, EOVERFLOW};
 use qat_iommu::{page_size, round_up, Access, Iova, Phys};
 use qat_iommu_capi_buffers::{is_module, unmap as unmap_buffer, Module, Wanted, BUFFERS};
-use qat_iommu_capi_core::{Failure, Process, Reach};
+use qat_iommu_capi_core::{keeping_errno, Failure, Process, Reach};
 
 /// Rounds up to the unit of mapping, which is the kernel's page where the module
 /// cannot be asked.
@@ -32,19 +32,33 @@ pub(crate) fn map(process: &Process, phaddr: u64, iova: u64, bytes: usize) -> Re
 
 #[inline]
 pub(crate) fn unmap(process: &Process, iova: u64, bytes: usize) -> Result<(), Failure> {
-    // The module takes the IOVAs of buffers as well: the table must not keep what goes.
-    let wanted = Wanted::Pages {
-        iova,
-        length: bytes,
-    };
-    if let Some(buffers) = BUFFERS.get().filter(|buffers| !buffers.is_empty()) {
-        match unmap_buffer(buffers, &Module(process), wanted, is_module) {
+    let buffers = BUFFERS.get_even_inherited();
+    if buffers.is_some_and(|buffers| !buffers.is_empty()) {
+        match unmap_as_buffer(process, iova, bytes) {
             Err(failure) if failure.errno() == ENOENT => {}
-            result => return result,
+            Ok(false) => {}
+            result => return result.map(drop),
         }
     }
     process.attempt_if_any(move |context| context.unmap(Iova::new(iova), length(bytes)))?;
     Ok(())
+}
+
+/// The module takes the IOVAs of buffers as well: the table must not keep what goes. Few programs
+/// have both kinds of mappings, so this is kept out of the way of those that have one.
+///
+/// `false` in a child that has no buffers of its own.
+#[inline(never)]
+fn unmap_as_buffer(process: &Process, iova: u64, bytes: usize) -> Result<bool, Failure> {
+    let Some(buffers) = BUFFERS.get() else {
+        return Ok(false);
+    };
+    let wanted = Wanted::Pages {
+        iova,
+        length: bytes,
+    };
+    keeping_errno(|| unmap_buffer(buffers, &Module(process), wanted, is_module))?;
+    Ok(true)
 }
 
 /// usize has at most 64 bits wherever Linux runs.

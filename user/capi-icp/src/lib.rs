@@ -8,7 +8,7 @@
 mod classic;
 
 use classic::{map, remap_size, unmap};
-use qat_iommu_capi_core::{size, status, PROCESS};
+use qat_iommu_capi_core::{plain_status, size, PROCESS};
 
 /// What a mapping of `size` bytes really covers.
 // Exporting a name is unsafe in that it may clash with another: these are meant to.
@@ -24,12 +24,12 @@ pub extern "C" fn icp_sal_iommu_get_remap_size(bytes: usize) -> usize {
 #[allow(unsafe_code)]
 #[no_mangle]
 pub extern "C" fn icp_sal_iommu_map(phaddr: u64, iova: u64, bytes: usize) -> i32 {
-    status("icp_sal_iommu_map", || map(&PROCESS, phaddr, iova, bytes))
+    plain_status("icp_sal_iommu_map", || map(&PROCESS, phaddr, iova, bytes))
 }
 
 /// Removes what `icp_sal_iommu_map` mapped.
 #[allow(unsafe_code)]
 #[no_mangle]
 pub extern "C" fn icp_sal_iommu_unmap(iova: u64, bytes: usize) -> i32 {
-    status("icp_sal_iommu_unmap", || unmap(&PROCESS, iova, bytes))
+    plain_status("icp_sal_iommu_unmap", || unmap(&PROCESS, iova, bytes))
 }
