@@ -70,7 +70,8 @@ bench_followed() {
 
 # bench_boot NAME RESULTS ARGUMENT...: boots kernel NAME and has the bench measure; what it says goes
 # to the file RESULTS, the kernel's log beside it, and if BENCH_PROFILE is true, where its instructions
-# went. BENCH_QEMU holds more options for QEMU. BENCH_CPUS above 1: and time is not counted.
+# went; if BENCH_ANNOTATE holds something, each instruction of the functions named like it. BENCH_QEMU
+# holds more options for QEMU. BENCH_CPUS above 1: and time is not counted.
 bench_boot() {
 	local kernel=/kernel/$1 results=$2 tmp status=0
 	shift 2
@@ -104,6 +105,8 @@ bench_boot() {
 	if $BENCH_PROFILE; then
 		sed -n 's/\r//; s/^symbols //p' "$tmp/results" | base64 -d | gzip -d >"$tmp/symbols"
 		"$LIB_DIR/bench-profile.pl" "$tmp/symbols" "$tmp/counts" | c++filt | sed -E "s,\\[[0-9a-f]{12\,16}\\]|rust_qat_iommu\\[[0-9a-f]*\\]::,,g" >"${results%.*}.profile"
+		[[ -z $BENCH_ANNOTATE ]] || "$LIB_DIR/bench-annotate.pl" "$tmp/symbols" "$tmp/counts" \
+			"$PROJECT/build/module/$(<"$kernel/release")/qat_iommu.ko" "$BENCH_ANNOTATE" >>"${results%.*}.profile"
 	fi
 	rm -rf "$tmp"
 }
@@ -111,3 +114,4 @@ bench_boot() {
 BENCH_QEMU=()
 BENCH_CPUS=1
 BENCH_PROFILE=false
+BENCH_ANNOTATE=''
