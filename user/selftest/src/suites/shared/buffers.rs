@@ -5,6 +5,7 @@
 use anyhow::{ensure, Result};
 use qat_iommu_uapi as uapi;
 use rustix::io::Errno;
+use rustix::thread::{sched_getaffinity, sched_getcpu, sched_setaffinity, CpuSet};
 
 use super::{driver, FOUR_GIB};
 use crate::abi::Context;
@@ -238,8 +239,10 @@ fn any_keeps_buffers_from_what_the_dma_api_holds(host: &Host) -> Result<()> {
     driver.free(own)
 }
 
-/// The DMA API lends what was given back last, and there something is mapped at a fixed address by then.
+/// The DMA API lends what was given back last on the same processor, and there something is mapped at a
+/// fixed address by then.
 fn any_gives_back_what_does_not_fit(host: &Host) -> Result<()> {
+    let _stay = OnOneProcessor::begin()?;
     let _module = Reloaded::with(host, &["shared_fixed=any"])?;
     let context = Context::open()?;
     let (fixed, memory) = (UserMemory::scattered(PAGE)?, UserMemory::scattered(PAGE)?);
@@ -275,6 +278,25 @@ fn off_leaves_the_choice_to_the_kernel(host: &Host) -> Result<()> {
     }
     let iova = map(&context, &memory)?;
     sees(&driver(host)?, iova, &memory)
+}
+
+/// Keeps this thread on the processor that it is on.
+struct OnOneProcessor(CpuSet);
+
+impl OnOneProcessor {
+    fn begin() -> Result<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu());
+        sched_setaffinity(None, &one)?;
+        Ok(Self(all))
+    }
+}
+
+impl Drop for OnOneProcessor {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.0);
+    }
 }
 
 /// The device reads at `iova` what is in the memory.
