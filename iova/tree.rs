@@ -7,9 +7,9 @@
 //! to remove joins two; that takes two steps on average. Nothing calls itself, but for what says so
 //! and stops at [`LEVELS`].
 //!
-//! Each node has an upper bound of the gaps around the ranges below it. To insert leaves the bounds as
-//! they are, for it makes gaps smaller; to remove raises those on its way; and a search that finds less
-//! than a bound promised lowers it. So every question takes O(log n) steps, the search on average over
+//! Each node has an upper bound of the gaps around the ranges below it. To insert makes gaps smaller and
+//! leaves the bounds as they are, but at the ends; to remove raises those on its way; and a search that
+//! finds less than a bound promised lowers it. So every question takes O(log n) steps, the search on average over
 //! all that was inserted before. It allocates nothing: callers bring a node to insert, and are handed
 //! it back when it is removed or refused.
 
