@@ -15,7 +15,9 @@ project=$(realpath "$here/../..")
 install_below() {
 	rm -rf "$dir"
 	make -s -C "$project" stock user || return
-	make -s -C "$project" install DESTDIR="$dir" PREFIX="$1" KDIR="$kdir" >"$dir.log" 2>&1
+	# Without the directories that the make which runs these tests hands on.
+	env -u libdir -u includedir -u bindir -u mandir -u sysconfdir -u moddir \
+		make -s -C "$project" install DESTDIR="$dir" PREFIX="$1" KDIR="$kdir" >"$dir.log" 2>&1
 	local status=$?
 	cat "$dir.log"
 	[[ $status -eq 0 && ! -s $dir.log ]]
