@@ -9,7 +9,7 @@
 use super::{
     addr::{Address, Iova},
     span::Span,
-    tree::{Link, Node, Tree},
+    tree::{Link, Node, Tree, LEVELS},
 };
 
 /// What an audit saw.
@@ -24,6 +24,7 @@ pub(crate) struct Seen {
 pub(crate) fn tree<T>(tree: &Tree<T>) -> Seen {
     let mut spans = Vec::new();
     let height = subtree(&tree.root, &mut spans);
+    assert!(height <= LEVELS, "{height} levels");
     assert_eq!(tree.len(), spans.len(), "length");
     let hull = |first: &Span<Iova>, last: &Span<Iova>| first.hull(*last);
     let hull = spans
